@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from layerstore.build.plan import Stage
@@ -25,6 +26,7 @@ from mount_tools.build.messages import (
     Finished,
     Kept,
     Link,
+    Printed,
     Ready,
     Stopped,
     Unserved,
@@ -80,6 +82,10 @@ class AtWork:
         waiting = ((process.steps, self.ready), (process.packed, self.packed))
         return [link for link, done in waiting if not done]
 
+    def has_message(self) -> bool:
+        """Tell whether the process that does the steps has sent something more."""
+        return not self.ready and self.process.steps.has_message()
+
     def show_output(self) -> bool:
         """Show what the step's command has printed; tell whether it printed anything."""
         try:
@@ -89,6 +95,10 @@ class AtWork:
         if data:
             self.watcher.output(self.current.shown, data)
         return bool(data)
+
+    def _show_all(self) -> None:
+        while self.show_output():
+            pass
 
     def take(self, link: Link) -> None:
         """Receive a message of `link` and handle it; raises StoreError if the stage must stop."""
@@ -103,13 +113,14 @@ class AtWork:
                 self.watcher.step_began(self.current.shown)
                 if self.current.work is not None:
                     self.watcher.step_running(self.current.shown, self.process.container.short)
-            case Finished(number, seconds):
-                while self.show_output():
-                    pass
+            case Finished(number, seconds, unread=unread):
+                if unread:
+                    self._show_all()
+                    with suppress(BrokenPipeError):  # it was killed, which its connection tells
+                        link.send(Printed())
                 self.watcher.step_finished(self.steps[number].shown, seconds, "")
             case Broke():
-                while self.show_output():
-                    pass
+                self._show_all()
                 self.watcher.step_failed(self.steps[message.step].shown)
                 self.broke = message
                 # Now: to end the stage may free some, the reserve included.
@@ -212,5 +223,7 @@ def wait(at_work: Sequence[AtWork]) -> None:
         if fd in links:
             one, link = links[fd]
             one.take(link)
+        elif outputs[fd].has_message():
+            continue
         elif not outputs[fd].show_output() and event & select.POLLHUP:
             poll.unregister(fd)

@@ -3,7 +3,7 @@
     builder ---- Recorded -----------------------> a stage's process
             <--- Began, Finished, Broke, Ready ---
             <--- Unserved ------------------------
-            ---- Serving ------------------------>
+            ---- Serving, Printed --------------->
             <--- Stopped -------------------------
                                                       | Pack
     builder <--- Leased, Kept, Stopped ----------- the stage's packer
@@ -15,6 +15,7 @@ connection ends without the expected message, the other process has died.
 from __future__ import annotations
 
 import pickle
+import select
 import socket
 import struct
 
@@ -33,12 +34,16 @@ class Began(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A step is done, at `created_ns`; `number` is its frozen layer, None if it made none."""
+    """A step is done, at `created_ns`; `number` is its frozen layer, None if it made none.
+
+    `unread` says that some of its output was not read yet; the sender waits for Printed then.
+    """
 
     step: int
     seconds: float
     created_ns: int
     number: int | None
+    unread: bool = False
 
 
 class Broke(NamedTuple):
@@ -74,6 +79,10 @@ class Unserved(NamedTuple):
 
 class Serving(NamedTuple):
     """A daemon serves the mount."""
+
+
+class Printed(NamedTuple):
+    """The output of the step that has finished is read, and that of the next one may begin."""
 
 
 class Pack(NamedTuple):
@@ -121,6 +130,7 @@ Message = (
     | Leased
     | Unserved
     | Serving
+    | Printed
     | Pack
     | Kept
     | Stopped
@@ -160,6 +170,12 @@ class Link:
             return None
         message: Message = pickle.loads(data)
         return message, [fd for _, _, sent in ancillary for (fd,) in _FD.iter_unpack(sent)]
+
+    def has_message(self) -> bool:
+        """Tell whether `receive` would return at once."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close this end."""

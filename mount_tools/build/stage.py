@@ -8,7 +8,10 @@ Threading: one thread, since it forks.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import termios
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,6 +27,8 @@ from unionfs.syscalls.mount_tree import clone_mount
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+_INT = struct.Struct("i")
 
 
 class StepFailed(Exception):
@@ -47,10 +52,14 @@ class Task(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """The ends of a stage's connections: to the builder, and to its packer."""
+    """The ends of a stage's connections: to the builder, and to its packer.
+
+    `output` is the pipe that its steps print to, and the builder reads.
+    """
 
     builder: Link
     packer: Link
+    output: int
 
 
 def do_stage(
@@ -116,8 +125,17 @@ class _Stage:
                 return False
         created = self._clock()
         self._ends.packer.send(Pack(task.step, created, number, any_names))
-        builder.send(Finished(task.step, time.monotonic() - start, created, number))
+        unread = _holds_data(self._ends.output)
+        builder.send(Finished(task.step, time.monotonic() - start, created, number, unread))
+        if unread and builder.receive() is None:
+            raise BrokenPipeError
         return True
+
+
+def _holds_data(pipe: int) -> bool:
+    """Tell whether something in `pipe` was not read yet."""
+    size = fcntl.ioctl(pipe, termios.FIONREAD, bytes(_INT.size))
+    return _INT.unpack(size) != (0,)
 
 
 def _why(error: Exception) -> tuple[int, str]:

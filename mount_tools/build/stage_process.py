@@ -97,7 +97,7 @@ class StageProcess:
             )
             store.database.close()
             kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
-            work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs), clock=clock)
+            work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs, output), clock=clock)
             self._stage = self._start(partial(work, exports=exports), kept)
             _close(others)  # with a copy of an end here, the death of a process is not seen
             self._let_begin()

@@ -13,7 +13,16 @@ from layerstore import Store
 from layerstore.containers.container import Container
 from layerstore.oci.digest import Digest
 from mount_tools.build.attach import Attached
-from mount_tools.build.messages import Broke, Kept, Message, Ready, Stopped, Unserved
+from mount_tools.build.messages import (
+    Broke,
+    Finished,
+    Kept,
+    Message,
+    Printed,
+    Ready,
+    Stopped,
+    Unserved,
+)
 from mount_tools.build.packer import DoneStep
 from mount_tools.build.run_step import run_step
 from mount_tools.build.stage import StepFailed, Task
@@ -67,10 +76,12 @@ def run_stage(
     newest_ns: int | None = None,
     exports: int = 0,
     look: Callable[[StageProcess], None] = lambda process: None,
+    reads: bool = True,
 ) -> Ran:
     """Run a stage of `works` on an image to its end; its container stays.
 
-    `look` is called when a command first prints something.
+    `look` is called when a command first prints something.  Unless the test `reads`, output is
+    read only when a stage waits for that.
     """
     base = store.images.resolve(image)
 
@@ -97,7 +108,7 @@ def run_stage(
         )
         exported: list[list[str]] = []
         try:
-            output = _attend(process, messages, look, exported)
+            output = _attend(process, messages, look, exported, reads=reads)
         finally:
             process.end()
         last = next((one for one in messages if isinstance(one, Kept) and one.step < 0), None)
@@ -110,12 +121,14 @@ def _attend(
     messages: list[Message],
     look: Callable[[StageProcess], None],
     exported: list[list[str]],
+    *,
+    reads: bool,
 ) -> bytes:
     printed = b""
     looked = False
     open_ends = {process.steps.fileno(): process.steps, process.packed.fileno(): process.packed}
     poll = select.poll()
-    for fd in (*open_ends, process.output):
+    for fd in (*open_ends, *([process.output] if reads else [])):
         poll.register(fd, select.POLLIN)
     while open_ends:
         for fd, _ in poll.poll():
@@ -131,6 +144,9 @@ def _attend(
                 continue
             if received is not None:
                 messages.append(received[0])
+                if isinstance(received[0], Finished) and received[0].unread:
+                    printed += _drained(process.output, None)
+                    process.steps.send(Printed())
                 for root in received[1]:
                     exported.append(sorted(os.listdir(f"/proc/self/fd/{root}")))
                     os.close(root)

@@ -21,7 +21,17 @@ from layerstore.oci.digest import sha256_digest
 from mount_tools.build.at_work import AtWork, wait
 from mount_tools.build.evaluate import Look, Step
 from mount_tools.build.made import Made
-from mount_tools.build.messages import Began, Broke, Finished, Kept, Link, Ready, Stopped, link
+from mount_tools.build.messages import (
+    Began,
+    Broke,
+    Finished,
+    Kept,
+    Link,
+    Printed,
+    Ready,
+    Stopped,
+    link,
+)
 from mount_tools.build.stage_process import StageProcess
 from mount_tools.build.watch import Shown
 from mount_tools.cli.output.build_lines import Lines
@@ -69,9 +79,18 @@ def ends(tmp_path: Path) -> Iterator[_Ends]:
         made.close()
 
 
+def shown(ends: _Ends) -> bytes:
+    buffer = ends.lines.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue()
+
+
+HEAD = b"Step 2/2 : COPY a b\n"
+
+
 def test_a_stage_is_ended_when_all_is_done_and_packed(ends: _Ends) -> None:
     os.write(ends.printed, b"said\n")
-    for message in (Began(0), Finished(0, 0.1, 5, None), Ready()):
+    for message in (Began(0), Finished(0, 0.1, 5, None, unread=True), Ready()):
         ends.steps.send(message)
         wait([ends.at_work])
     assert ends.at_work.links == [ends.ours_packed] and not ends.at_work.ended
@@ -80,9 +99,27 @@ def test_a_stage_is_ended_when_all_is_done_and_packed(ends: _Ends) -> None:
     while not ends.at_work.ended:
         wait([ends.at_work])
     assert [entry.created_by for entry in ends.at_work.made.history] == ["COPY"]
-    buffer = ends.lines.buffer
-    assert isinstance(buffer, io.BytesIO)
-    assert buffer.getvalue() == b"Step 2/2 : COPY a b\nsaid\n"
+    assert shown(ends) == HEAD + b"said\n"
+
+
+def test_what_a_step_prints_comes_after_its_heading(ends: _Ends) -> None:
+    """Also if the builder looks late, when the step before has finished as well."""
+    for message in (Began(0), Finished(0, 0.1, 5, None), Began(0)):
+        ends.steps.send(message)
+    os.write(ends.printed, b"said\n")
+    while b"said" not in shown(ends):
+        wait([ends.at_work])
+    assert shown(ends) == HEAD + HEAD + b"said\n"
+
+
+def test_what_is_left_of_a_step_is_shown_before_the_next_begins(ends: _Ends) -> None:
+    os.write(ends.printed, b"said\n")
+    for message in (Began(0), Finished(0, 0.1, 5, None, unread=True)):
+        ends.steps.send(message)
+    while not ends.steps.has_message():
+        wait([ends.at_work])
+    assert ends.steps.receive() == (Printed(), [])
+    assert shown(ends) == HEAD + b"said\n"
 
 
 def test_a_layer_that_cannot_be_stored_names_its_step(ends: _Ends) -> None:

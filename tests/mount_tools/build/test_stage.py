@@ -21,6 +21,13 @@ def test_each_step_sees_what_the_one_before_did(store: Store) -> None:
     assert told == [Began, Finished, Began, Finished, Began, Finished, Ready]
 
 
+def test_no_step_begins_before_the_output_of_the_last_one_is_read(store: Store) -> None:
+    """Nothing else tells the builder which step some output is of."""
+    ran = run_stage(store, [sh("echo one"), sh("true"), sh("echo two")], reads=False)
+    assert ran.output == b"one\ntwo\n"
+    assert [m.unread for m in ran.messages if isinstance(m, Finished)] == [True, False, True]
+
+
 def raising(error: Exception) -> Work:
     def work(stage: Surface, output: int) -> None:
         raise error
