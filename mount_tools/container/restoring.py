@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from layerstore.build.tree import Tree
 from layerstore.containers import control_client
 from layerstore.containers.container import Container, socket_path
 from layerstore.db.processes import way_in
+from layerstore.diff.differences import differences
 from layerstore.errors import StoreError, shown
 from layerstore.store import Store
 from mount_tools.container.transfer import root_of
@@ -29,20 +30,24 @@ from unionfs.syscalls.mountinfo import read_mounts
 class Restorer:
     """A container whose root is open as `root_fd` until the end of `restorer`."""
 
+    store: Store
     container: Container
     root_fd: int
     socket: Path
 
-    def restore(self, path: str, *, dry_run: bool) -> str | None:
-        """Restore `path`; return it without links, None if it is as in the image already.
+    def restore(self, path: str, *, dry_run: bool) -> Iterator[str]:
+        """Restore `path`; yield it without links, or nothing if it is as in the image already.
 
-        With `dry_run` nothing is changed.  Raises StoreError, with a sentence that says what
-        to restore instead if the path cannot be.
+        If it is a directory with mounts in it, what is beside them is restored, and yielded one
+        by one; the directories above the mounts keep their own attributes.  With `dry_run`
+        nothing is changed.  Raises StoreError, with a sentence that says what to restore
+        instead if the path cannot be.
         """
-        plain = self._resolved(path)
-        self._refuse_mounts(plain)
-        changed = control_client.restore(self.socket, os.fsencode(plain), dry_run=dry_run)
-        return plain if changed else None
+        plain = os.fsencode(self._resolved(path))
+        mounts = self._mounts_in(plain)
+        for part in self._beside(plain, mounts) if mounts else [plain]:
+            if control_client.restore(self.socket, part, dry_run=dry_run):
+                yield os.fsdecode(part)
 
     def _resolved(self, path: str) -> str:
         if not path:
@@ -60,19 +65,35 @@ class Restorer:
             )
         return posixpath.join("/", found.path, name)
 
-    def _refuse_mounts(self, path: str) -> None:
-        """Refuse what is a mount point of a running container, or has one beneath it."""
+    def _mounts_in(self, path: bytes) -> list[bytes]:
+        """Return the mount points in the directory `path` of a running container.
+
+        Raises StoreError if it is one itself.
+        """
         container = self.container
         if container.init is None:
-            return
-        beneath = os.fsencode(path.rstrip("/"))
-        for mount in read_mounts(f"/proc/{way_in(container.init)}/mountinfo"):
-            if mount.mount_point == beneath or mount.mount_point.startswith(beneath + b"/"):
-                point = shown(os.fsdecode(mount.mount_point))
-                raise StoreError(
-                    f"something is mounted on {point} in the running container "
-                    f"{container.name}: restore what is beside it, or stop the container first"
-                )
+            return []
+        mounts = read_mounts(f"/proc/{way_in(container.init)}/mountinfo")
+        points = [mount.mount_point for mount in mounts]
+        if path in points:
+            raise StoreError(
+                f"something is mounted on {shown(os.fsdecode(path))} in the running container "
+                f"{container.name}: stop the container first"
+            )
+        return [point for point in points if point.startswith(path + b"/")]
+
+    def _beside(self, path: bytes, mounts: Sequence[bytes]) -> list[bytes]:
+        """Return what the upper changes in the directory `path`, beside `mounts`."""
+        lowers = self.store.containers.lowers(self.container)
+        found: list[bytes] = []
+        for _, changed in differences(lowers, [self.container.upper, *lowers], content=False):
+            if not changed.startswith(path + b"/"):
+                continue
+            if found and changed.startswith(found[-1] + b"/"):
+                continue
+            if not any(point == changed or point.startswith(changed + b"/") for point in mounts):
+                found.append(changed)
+        return found
 
 
 @contextmanager
@@ -80,4 +101,4 @@ def restorer(store: Store, container: Container) -> Iterator[Restorer]:
     """Yield what restores paths of `container`; one that does not run is mounted meanwhile."""
     with root_of(store, container) as root_fd:
         socket = socket_path(container.directory)
-        yield Restorer(container, root_fd, socket)
+        yield Restorer(store, container, root_fd, socket)

@@ -28,17 +28,16 @@ def restore(invocation: Invocation, operands: tuple[str, ...], dry_run: bool) ->
     """Restores files that the container changed or deleted at PATH, and removes files that only
     the container has; if PATH is a directory, also everything in it. The container may run or
     be mounted, and files may be open: a program keeps the file that it has open. Of one that
-    runs, a directory with mounts in it, as /etc, is refused: name what is beside them. Prints
-    each path that was restored. Paths that are as in the image are not touched. Changes that
-    were committed count as part of the image."""
+    runs, what is mounted in PATH stays, and the directories above that keep their mode and
+    owner. Prints each path that was restored. Paths that are as in the image are not touched.
+    Changes that were committed count as part of the image."""
     store = invocation.store
     container = store.containers.resolve(operands[0])
     shown = one_line if sys.stdout.isatty() else str
     changed: list[bytes] = []
 
     def restore_one(path: str) -> None:
-        plain = work.restore(path, dry_run=dry_run)
-        if plain is not None:
+        for plain in work.restore(path, dry_run=dry_run):
             changed.append(os.fsencode(plain))
             if not dry_run:
                 say(shown(plain))

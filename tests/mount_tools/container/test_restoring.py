@@ -21,12 +21,12 @@ def test_a_stopped_container_is_mounted_meanwhile(store: Store) -> None:
     (upper / "new").mkdir()
     (upper / "new/in").write_text("in")
     with restorer(store, container) as work:
-        assert work.restore("/file", dry_run=True) == "/file"
-        assert work.restore("file", dry_run=False) == "/file"
-        assert work.restore("//new/../file", dry_run=False) is None
-        assert work.restore("/new/", dry_run=False) == "/new"
+        assert [*work.restore("/file", dry_run=True)] == ["/file"]
+        assert [*work.restore("file", dry_run=False)] == ["/file"]
+        assert [*work.restore("//new/../file", dry_run=False)] == []
+        assert [*work.restore("/new/", dry_run=False)] == ["/new"]
         with pytest.raises(StoreError, match="neither the image nor the container has /new"):
-            work.restore("/new", dry_run=False)
+            next(work.restore("/new", dry_run=False))
     assert list(upper.iterdir()) == []
     assert not [
         mount for mount in read_mounts() if os.fsencode(Path(store.root)) in mount.mount_point

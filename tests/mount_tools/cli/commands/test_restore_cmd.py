@@ -119,12 +119,29 @@ def test_what_is_mounted_on_is_left_alone(containers: Containers, tmp_path: Path
     containers.ok(
         "run", "-d", "--name", "box", "-v", f"{tmp_path}/data:/tmp/data", "busy:1", "sleep", "1000"
     )
-    for path in ("/tmp", "/tmp/data"):
-        done = containers("restore", "box", path)
-        assert done.returncode == 1
-        assert "something is mounted on /tmp/data in the running container box" in done.stderr
+    done = containers("restore", "box", "/tmp/data")
+    assert done.returncode == 1
+    assert "something is mounted on /tmp/data in the running container box" in done.stderr
     done = containers("restore", "box", "/tmp/data/mine")
     assert "is on a mount of container box" in done.stderr
     containers.ok("stop", "-t", "0", "box")
     containers.ok("restore", "box", "/tmp")
     assert (tmp_path / "data/mine").read_text() == "mine"
+
+
+def test_what_is_beside_mounts_is_restored(containers: Containers, tmp_path: Path) -> None:
+    """/etc always has mounts: its files that say who and where the container is."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine").write_text("mine")
+    volume = f"{tmp_path}/data:/etc/a/b/data"
+    containers.ok("run", "-d", "--name", "box", "-v", volume, "busy:1", "sleep", "1000")
+    script = "cd /etc; echo x > new; mkdir -p a/c/d a/b/e; echo y > a/b/data/own; rm passwd"
+    containers.ok("exec", "box", "sh", "-c", script.replace("rm", "busybox rm"))
+    beside = ["/etc/a/b/e", "/etc/a/c", "/etc/new", "/etc/passwd"]
+    would = containers.ok("restore", "--dry-run", "box", "/etc").splitlines()
+    assert would == ["A /etc/a/b/e", "A /etc/a/c", "A /etc/a/c/d", "A /etc/new", "D /etc/passwd"]
+    assert containers.ok("restore", "box", "/etc").splitlines() == beside
+    assert containers.ok("restore", "box", "/etc") == ""
+    seen = containers.ok("exec", "box", "sh", "-c", "cat /etc/a/b/data/* /etc/passwd; ls /etc/a/b")
+    assert seen.startswith("miney") and seen.endswith("\ndata")
+    containers.ok("rm", "-f", "box")
