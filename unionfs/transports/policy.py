@@ -8,6 +8,7 @@ Source: kernel/sched/fair.c:check_preempt_wakeup_fair(); proc_pid_schedstat(5).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,3 +66,33 @@ class Delay:
     def shows_busy_cpus(self) -> bool:
         """Tell so after `LOOKS` looks."""
         return run_delay_ns() - self._waited_ns > LOOKS * _LATE_NS
+
+
+class Watched:
+    """What a thread looks at again and again, while there are requests.
+
+    `asleep` says that nobody looks; the thread that then serves a request calls `rouse`.
+    """
+
+    def __init__(self) -> None:
+        self.asleep = False
+        self.policy = Policy()
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def rouse(self) -> None:
+        """Go on to look."""
+        with self._changed:
+            self.asleep = False
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Wake all that wait here, for good."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _pause(self) -> None:
+        with self._changed:
+            if not self._ended:
+                self._changed.wait(LOOK_S)

@@ -10,11 +10,9 @@ With another policy than SCHED_IDLE all of them always read.
 from __future__ import annotations
 
 import os
-import threading
 import time
 
-from unionfs.transports import policy as policies
-from unionfs.transports.policy import LOOKS, Delay, Policy
+from unionfs.transports.policy import LOOKS, Delay, Watched
 from unionfs.transports.reader import Reader
 
 # Which part of the time the process has to need the CPU so that one reader is enough.
@@ -38,21 +36,18 @@ class _Looks:
         return self.busy >= LOOKS - 1 and spent < _BUSY * since
 
 
-class Turns:
+class Turns(Watched):
     """Lets one reader read at a time, its `holder`, or all of them if `many`.
 
-    A reader reads after `wait` has returned, until it is no longer the holder.  `asleep`
-    says that nobody looks at the holder; it then calls `rouse`.  While all of them read,
-    `policy` is away from SCHED_IDLE.
+    A reader reads after `wait` has returned, until it is no longer the holder.  While all of
+    them read, `policy` is away from SCHED_IDLE.  After `end` all of them read, which tells them
+    that the connection has ended.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.holder: Reader | None = None
         self.many = False
-        self.asleep = False
-        self.policy = Policy()
-        self._changed = threading.Condition()
-        self._ended = False
 
     def wait(self, reader: Reader) -> None:
         """Wait until `reader` may read.
@@ -76,27 +71,13 @@ class Turns:
                 self.asleep = False
                 self._changed.notify_all()
 
-    def end(self) -> None:
-        """Let all readers read, which tells them that the connection has ended."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def rouse(self) -> None:
-        """Go on to watch."""
-        with self._changed:
-            self.asleep = False
-            self._changed.notify_all()
-
     def watch(self) -> None:
         """Let all threads read while disks or CPUs have to be waited for; return at the end."""
         looks = _Looks()
         while not self._ended:
             holder = self.holder
             unique = 0 if holder is None else holder.request.unique
-            with self._changed:
-                if not self._ended:
-                    self._changed.wait(policies.LOOK_S)
+            self._pause()
             if self.many:
                 if self.policy.is_over():
                     self._let_one_read()
