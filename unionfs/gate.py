@@ -129,7 +129,8 @@ class Gate:
     def _close(self) -> int:
         for attempt in range(TRIES):
             since = time.monotonic_ns()
-            self.closed = True
+            with self._open:  # so that no thread of `passing` has looked but not entered
+                self.closed = True
             bounded = attempt < TRIES - 1 or not self.patient
             last = since + PATIENCE_NS if bounded else None
             while not self._is_empty():

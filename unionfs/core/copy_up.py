@@ -21,17 +21,18 @@ from functools import partial
 
 from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
-from unionfs.core.layer import RealDir, open_path
+from unionfs.core.layer import RealDir, lstat_at, open_path
 from unionfs.core.link_index import LinkIndex, encode_delta
 from unionfs.core.lookup import load_locked
 from unionfs.core.metadata import copy_metadata, set_mark, set_xattr, users_own
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import past_marks, protect, refuse, require_protectable
-from unionfs.core.real_file import at_rest, open_node, stat_node
+from unionfs.core.real_file import TRIES, at_rest, open_node, stat_node, wait_for
 from unionfs.core.redirect import lower_names
 from unionfs.core.staging import Copy, Staged, copy_data, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT
+from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
@@ -266,9 +267,8 @@ def _publish(copy: Copy, ino: int) -> None:
 
 def settle_locked(node: File, parent: Dir, name: bytes, ino: int) -> None:
     """Note that `node` is the upper file `name` in `parent`, whose inode number is `ino`."""
-    node.rino = ino
-    node.rname = name
-    node.real = parent.require_upper()
+    # In one statement: another thread may give it another place, and half of that is no place.
+    node.rino, node.real, node.rname = ino, parent.require_upper(), name
     parent.note_upper(name, ino << INO_SHIFT | node.kind >> 12)
 
 
@@ -305,30 +305,40 @@ def _publish_indexed(copy: Copy, index: LinkIndex, delta: int) -> None:
 def link_up(state: State, node: File, parent: Dir, name: bytes) -> None:
     """Link an indexed file, which the union shows as `name` in `parent`, there in the upper."""
     work = state.require_upper().work
-    copy_up_dir(state, parent)
-    with parent.lock:
-        if parent.kids.get(name) is not node or name in load_locked(state, parent).upper:
-            return
-        staged = work.new_name()
-        fd = node.real.fd()
-        st = os.stat(node.rname, dir_fd=fd, follow_symlinks=False)
-        os.link(node.rname, staged, src_dir_fd=fd, dst_dir_fd=work.fd, follow_symlinks=False)
-        try:
-            publish_locked(state, parent, name, staged)
-        except BaseException:
-            work.discard(staged)
-            raise
-        settle_locked(node, parent, name, st.st_ino)
-        set_delta(state, node, node.nlink_delta - 1)
-        if (node.parent, node.name) != (parent, name):
-            swap_place(node, parent, name)
+    for _ in range(TRIES):
+        copy_up_dir(state, parent)
+        with parent.lock:
+            if parent.kids.get(name) is not node or name in load_locked(state, parent).upper:
+                return
+            staged = _stage_link(node, work)
+            if staged is not None:
+                try:
+                    publish_locked(state, parent, name, staged)
+                except BaseException:
+                    work.discard(staged)
+                    raise
+                settle_locked(node, parent, name, node.rino)
+                set_delta(state, node, node.nlink_delta - 1)
+                state.table.make_first(node, (parent, name))
+                return
+        wait_for(node)
+    raise fs_error(errno.ESTALE)
 
 
-def swap_place(node: File, parent: Dir, name: bytes) -> None:
-    """Make `name` in `parent`, one of its aliases, the place of `node`."""
-    aliases = [alias for alias in node.aliases or () if alias != (parent, name)]
-    aliases.append((node.parent, node.name))
-    node.parent, node.name, node.aliases = parent, name, aliases
+def _stage_link(node: File, work: WorkDir) -> bytes | None:
+    """Return the name of a staged hard link of the upper file of `node`.
+
+    None if another thread has just renamed or removed the name by which it is reached.
+    """
+    real, rname, staged = node.real, node.rname, work.new_name()
+    try:
+        os.link(rname, staged, src_dir_fd=real.fd(), dst_dir_fd=work.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if lstat_at(work.fd, staged).st_ino == node.rino:
+        return staged
+    work.discard(staged)
+    return None
 
 
 def set_delta(state: State, node: File, delta: int) -> None:

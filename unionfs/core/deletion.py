@@ -68,8 +68,7 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
     is_upper, upper_name = in_upper(node), name in parent.require_loaded().upper
     rest: list[tuple[Dir, bytes]] = []
     if node.aliases is not None or node.parent is not parent or node.name != name:
-        names = [(node.parent, node.name), *(node.aliases or ())]
-        rest = [other for other in names if other != (parent, name)]
+        rest = [other for other in node.names() if other != (parent, name)]
     orphan = place = None
     if is_upper:
         if rest:
@@ -86,8 +85,7 @@ def leave_name_locked(state: State, node: File, parent: Dir, name: bytes) -> Cal
             # Only the union has one link less, not the upper inode.
             set_delta(state, node, node.nlink_delta - 1)
         if rest:
-            node.parent, node.name = rest[0]
-            node.aliases = rest[1:] or None
+            state.table.drop_name(node, (parent, name))
             if place is not None:
                 node.real, node.rname = place
             return

@@ -38,11 +38,12 @@ from unionfs.core.file import Handle, current_fd
 from unionfs.core.file_marks import origin_of
 from unionfs.core.freeze_links import adopt_names, known_names, settle_index
 from unionfs.core.inode import Dir, File, in_upper
-from unionfs.core.layer import Fd, Layer, RealDir, open_path, open_regular
+from unionfs.core.layer import Fd, Layer, RealDir, open_path
 from unionfs.core.metadata import copy_metadata, every, set_mark, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import Place, as_owner
 from unionfs.core.protection import protect, unmarked
+from unionfs.core.real_file import open_node
 from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
@@ -116,13 +117,14 @@ def _attempt(
     ahead: bool,
 ) -> Frozen:
     for attempt in range(TRIES):
-        settle_index(state)
-        nodes = _in_use(state, handles())
-        adopt_names(state, nodes)
         early: list[_Writer] = []
         with _discarding(writable.work, early):
-            for node in nodes if ahead else ():
-                early.append(_stage_copy(writable, node))
+            with _names_may_go():
+                settle_index(state)
+                nodes = _in_use(state, handles())
+                adopt_names(state, nodes)
+                for node in nodes if ahead else ():
+                    early.append(_stage_copy(state, writable, node))
             with state.gate.paused() as since:
                 # A request may undo the preparations: try again, the last time in the pause.
                 last = attempt == TRIES - 1
@@ -145,6 +147,19 @@ def _discarding(work: WorkDir, writers: list[_Writer]) -> Iterator[None]:
     finally:
         for writer in writers:
             work.discard(writer.copy)
+
+
+@contextmanager
+def _names_may_go() -> Iterator[None]:
+    """Prepare while requests are served: one of them may remove the name that is looked at.
+
+    What has not been done for that reason is found and done in the pause.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
 
 
 def _index_used(writable: Writable) -> bool:
@@ -209,7 +224,7 @@ def _freeze_paused(
     try:
         ready = {writer.node: writer for writer in early}
         for node in nodes:
-            writers.append(ready.get(node) or _stage_copy(writable, node))
+            writers.append(ready.get(node) or _stage_copy(state, writable, node))
         keep_orphans(state, writable)
         work.drop_shared_whiteout()
         _match_root(state, upper, fresh)
@@ -268,9 +283,9 @@ def _path_of(node: File) -> bytes:
 # -- copies --
 
 
-def _stage_copy(writable: Writable, node: File) -> _Writer:
+def _stage_copy(state: State, writable: Writable, node: File) -> _Writer:
     """Copy the upper file of `node`, with its marks, into the staging directory."""
-    source = open_regular(node.rname, node.real.fd())
+    source = open_node(state, node, os.O_RDONLY, metacopy=True)
     name = writable.work.new_name()
     try:
         size = _copy_exactly(writable, source, name)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 
-from unionfs.core.copy_up import link_up, swap_place
+from unionfs.core.copy_up import link_up
 from unionfs.core.inode import Dir, File, in_upper, lower_ino, lower_position
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import load_locked, lookup
@@ -34,9 +34,7 @@ Names = list[tuple[bytes, int, bool]]
 
 def known_names(node: File) -> list[Place]:
     """Return the names of `node` that have been looked up, its place first."""
-    if node.unlinked:
-        return []
-    return [(node.parent, node.name), *(node.aliases or ())]
+    return [] if node.unlinked else node.names()
 
 
 # -- the index --
@@ -111,7 +109,7 @@ def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
         return  # it is the only name of the file
     node = state.table.by_key.get((st.st_dev, st.st_ino))
     if node is not None:
-        if not _place_by_name(node, st.st_ino):
+        if not _place_by_name(state, node, st.st_ino):
             return
         node.nlink_delta = 0
     target = xattr.at(index.fd, entry)
@@ -121,7 +119,7 @@ def _drop_entry(state: State, index: LinkIndex, entry: bytes) -> None:
     index.remove(entry)
 
 
-def _place_by_name(node: File, ino: int) -> bool:
+def _place_by_name(state: State, node: File, ino: int) -> bool:
     """Make a name in the upper the place of `node`; tell whether there is one."""
     if node.unlinked:
         return True
@@ -133,8 +131,7 @@ def _place_by_name(node: File, ino: int) -> bool:
         except FileNotFoundError:
             continue
         if st.st_ino == ino:
-            if (parent, name) != (node.parent, node.name):
-                swap_place(node, parent, name)
+            state.table.make_first(node, (parent, name))
             node.real, node.rname = parent.upper, name
             return True
     return False

@@ -144,6 +144,10 @@ class File(Node):
         self.bare = False
         self.listed: tuple[str, ...] | None = None
 
+    def names(self) -> list[tuple[Dir, bytes]]:
+        """Return the names that have been looked up, the one that is its place first."""
+        return [(self.parent, self.name), *(self.aliases or ())]
+
     def is_small(self) -> bool:
         """Tell whether this is a small file of a lower that was never changed."""
         return 0 <= self.found_size < SMALL

@@ -93,6 +93,31 @@ class InodeTable:
                 if node.orphan is not None and not node.opened:
                     self.unopened[node] = None
 
+    # A thread that looks a name up holds the lock of its directory only, so two threads may
+    # change the names of one file at once: each change is made with `lock` held.
+
+    def make_first(self, node: File, name: tuple[Dir, bytes]) -> None:
+        """Make `name`, which `node` has, the one by which it is found first."""
+        with self.lock:
+            others = [other for other in node.names() if other != name]
+            node.parent, node.name = name
+            node.aliases = others or None
+
+    def move_name(self, node: File, was: tuple[Dir, bytes], now: tuple[Dir, bytes]) -> None:
+        """Note that the name `was` of `node` is `now`."""
+        with self.lock:
+            first, *others = [now if name == was else name for name in node.names()]
+            node.parent, node.name = first
+            node.aliases = others or None
+
+    def drop_name(self, node: File, name: tuple[Dir, bytes]) -> None:
+        """Note that `node` has lost `name`; the last one stays."""
+        with self.lock:
+            others = [other for other in node.names() if other != name]
+            if others:
+                node.parent, node.name = others[0]
+                node.aliases = others[1:] or None
+
     def make_dead(self, d: Dir) -> None:
         """Note that the directory `d` was removed; its pinned fd keeps it."""
         with self.lock:

@@ -24,7 +24,7 @@ from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
 from unionfs.types import NS, Renewed
 
-_TRIES = 8
+TRIES = 8
 
 _STAT_FIELDS = [name for name in dir(os.stat_result) if name.startswith("st_")]
 
@@ -39,7 +39,7 @@ def stat_node(state: State, node: Node) -> os.stat_result:
                 return node.last_stat
             raise
     assert isinstance(node, File)
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         orphan = node.orphan
         if orphan is not None:
             return os.stat(orphan)
@@ -68,7 +68,7 @@ def open_node(
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     failed = errno.ESTALE
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         orphan, data = node.orphan, node.data
         if data is not None and not metacopy:
             return open_regular(data[1], data[0].fd(), flags)
@@ -125,7 +125,7 @@ class _AtRest:
 
     def __enter__(self) -> tuple[Fd, bytes | None]:
         node = self._node
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             orphan, real, rname = node.orphan, node.real, node.rname
             if orphan is not None:
                 return orphan, None
@@ -199,7 +199,7 @@ def renew_file(state: State, node: File) -> Renewed | None:
             table.add_locked(fresh, node.st_ino)
             if fresh.key is not None:
                 table.by_key[fresh.key] = fresh
-            names = [(node.parent, node.name), *(node.aliases or ())]
+            names = node.names()
             for parent, name in names:
                 if parent.kids.get(name) is node:
                     parent.kids[name] = fresh
@@ -210,7 +210,7 @@ def renew_file(state: State, node: File) -> Renewed | None:
 
 def wait_for(node: File) -> None:
     """Wait until no other thread holds the lock of a directory of `node`."""
-    for folder in {node.parent, *(other for other, _ in node.aliases or ())}:
+    for folder in {folder for folder, _ in node.names()}:
         with folder.lock:
             pass
 

@@ -471,9 +471,9 @@ def _settle(state: State, node: Node, source: End, target: End) -> None:
         node.kept_ctime = None
         return
     assert isinstance(node, File)
-    if (node.parent, node.name) == was:
+    if node.key is None:
         node.parent, node.name = now
-    elif node.aliases is not None and was in node.aliases:
-        node.aliases[node.aliases.index(was)] = now
+    else:
+        state.table.move_name(node, was, now)
     if in_upper(node):
         node.real, node.rname = new_parent, target.name

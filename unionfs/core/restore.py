@@ -372,7 +372,7 @@ def _leave_lower_names(work: _Work, node: File, entry: bytes, index_fd: int) -> 
     """Take from `node`, which is the upper file `entry`, the names that the upper does not have."""
     state = work.state
     kept: list[tuple[Dir, bytes]] = []
-    for parent, name in [(node.parent, node.name), *(node.aliases or ())]:
+    for parent, name in node.names():
         if parent.kids.get(name) is not node:
             continue
         upper = parent.upper

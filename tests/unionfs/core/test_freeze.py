@@ -182,6 +182,34 @@ def test_marks_of_chattr_stay_and_stop_nothing(tmp_path: Path, marked: bytes, ma
         tree.close(handle)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_file_may_lose_its_name_while_it_is_copied_ahead(union: Frozen, kept: bool) -> None:
+    """The copy is that of the file, not of another that has its name by then."""
+    tree = union.tree
+    handle = tree.open(b"etc/passwd", os.O_RDWR, 0)
+    tree.pwrite(handle, b"mine", 0)
+    planned = ["change"]
+
+    def change(name: str, args: tuple[Any, ...]) -> None:
+        if name == "open" and args[0] == b"passwd" and planned:
+            planned.clear()
+            if kept:
+                tree.rename(b"etc/passwd", b"bin/moved", 0)
+                tree.create(b"etc/passwd", 0o644)
+            else:
+                tree.unlink(b"etc/passwd")
+
+    with system_calls(change):
+        frozen = union.freeze(ahead=True)
+    assert not planned
+    assert union.result.copied == ((b"/bin/moved",) if kept else ())
+    if kept:
+        assert (frozen / "bin/moved").read_bytes() == b"mine"
+    tree.pwrite(handle, b"!", 4)
+    tree.close(handle)
+    check_reopened(union)
+
+
 def test_a_file_without_a_name_stays_and_may_get_one(union: Frozen) -> None:
     tree = union.tree
     tree.create(b"gone", 0o600)

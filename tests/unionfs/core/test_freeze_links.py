@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tests.helpers.core_driver import CoreDriver
+from tests.helpers.faults import system_calls
 from tests.helpers.freezing import Frozen, check_reopened
 from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, snapshot
 from tests.helpers.unions import state
 from unionfs.core.freeze_links import BATCH, adopt_names, settle_index
+from unionfs.core.lookup import lookup
 
 
 def test_all_names_of_a_link_open_for_writing_move(union: Frozen) -> None:
@@ -129,3 +136,61 @@ def test_a_directory_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -
         tree.write(b"a/1", 0, b"new")
         settle_index(state(tree))
         assert (layers.upper / "b/2").read_bytes() == b"new"
+
+
+def _at_the_first(
+    wanted: str, change: Callable[[], object]
+) -> Callable[[str, tuple[Any, ...]], None]:
+    """Return a hook that does `change` before the first system call `wanted`."""
+    planned = [change]
+
+    def hook(name: str, args: tuple[Any, ...]) -> None:
+        if name == wanted and planned:
+            planned.pop()()
+
+    return hook
+
+
+def _replace(tree: CoreDriver) -> None:
+    tree.rename(b"a/1", b"c/moved", 0)
+    tree.create(b"a/1", 0o644)
+
+
+@pytest.mark.parametrize("change", [lambda tree: tree.unlink(b"a/1"), _replace])
+def test_the_name_by_which_a_file_is_reached_may_go_while_another_is_linked(
+    tmp_path: Path, change: Callable[[CoreDriver], object]
+) -> None:
+    layers = Layers(tmp_path, {"a": {"1": "old"}, "b": {}, "c": {}})
+    os.link(layers.lowers[0] / "a/1", layers.lowers[0] / "b/2")
+    with layers.union(lowers_change=True, strict=False) as tree:
+        union = Frozen(layers, tree)
+        tree.write(b"a/1", 0, b"new")
+        with system_calls(_at_the_first("link", lambda: change(tree))):
+            frozen = union.freeze()
+        assert (frozen / "b/2").read_bytes() == b"new"
+        assert os.listdir(layers.work / "index") == []
+        check_reopened(union)
+
+
+def test_a_directory_may_go_while_the_links_in_it_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = Layers(tmp_path, {"a": {"1": "old"}, "b": {}})
+    os.link(layers.lowers[0] / "a/1", layers.lowers[0] / "b/2")
+    with layers.union(lowers_change=True, strict=False, timeout=0.0) as tree:
+        union = Frozen(layers, tree)
+        tree.write(b"a/1", 0, b"new")
+        planned = ["removal"]
+
+        def after_removal(*args: Any) -> Any:
+            if planned and args[2] == b"2":
+                planned.clear()
+                tree.unlink(b"b/2")
+                tree.rmdir(b"b")
+            return lookup(*args)
+
+        monkeypatch.setattr("unionfs.core.freeze_links.lookup", after_removal)
+        frozen = union.freeze()
+        assert not planned
+        assert (frozen / "a/1").stat().st_nlink == 1
+        assert os.listdir(layers.work / "index") == []

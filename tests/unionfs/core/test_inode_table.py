@@ -9,9 +9,9 @@ import pytest
 
 from tests.helpers.layers import Layers
 from tests.helpers.unions import nodeid, state
-from unionfs.core.inode import File, Node
+from unionfs.core.inode import Dir, File, Node
 from unionfs.core.inode_table import InodeTable
-from unionfs.core.layer import Fd
+from unionfs.core.layer import Fd, RealDir
 from unionfs.types import ROOT_NODEID
 
 
@@ -118,3 +118,22 @@ def test_deleted_files_are_closed_and_directories_removed_in_turn(
         tree.rmdir(b"d")
         monkeypatch.undo()
         assert held == [True, True]
+
+
+def test_names_of_a_file_change_places_and_go(tmp_path: Path) -> None:
+    table, d, st = InodeTable(), Dir(None, b"", None, ()), os.stat(tmp_path)
+    a, b, c, e = ((d, name) for name in (b"a", b"b", b"c", b"e"))
+    node = File(*a, RealDir(None, None, b""), st)  # type: ignore[arg-type]
+    node.aliases = [b, c]
+    table.make_first(node, c)
+    assert node.names() == [c, a, b]
+    table.make_first(node, c)
+    assert node.names() == [c, a, b]
+    table.move_name(node, a, e)
+    assert node.names() == [c, e, b]
+    table.drop_name(node, c)
+    table.drop_name(node, b)
+    table.drop_name(node, e)
+    assert node.names() == [e]
+    table.move_name(node, e, a)
+    assert node.names() == [a]
