@@ -12,6 +12,10 @@ The files of an ordinary user's engine belong to sub-ids, which the user's conta
 in the same order.  They can be read in the user namespace only, and who owns a directory can be
 seen outside of it only.  So an image is found first, with what that checks, and taken then.
 
+An image may be built upon layers of an additional image store, as `layerstore.operations.offer`
+makes one.  Only the names of these layers are known, by the configuration, and the layers have
+to be in this store already.
+
 The engine may remove what is its own.  An image whose layers it has removed is damaged, and
 `check` says so; loading it again, from anywhere, restores it.
 
@@ -75,13 +79,15 @@ _FILE, _SEGMENT = 1, 2
 class EngineImage(NamedTuple):
     """An image as the engine's store has it; `layers` are the ids of its layers, the base first.
 
-    `trees` are the trees of the layers.
+    `trees` are the trees of the layers.  `whole` is false if there are layers beneath them in
+    an additional image store.
     """
 
     id: str
     names: tuple[Reference, ...]
     layers: tuple[str, ...]
     trees: tuple[Path, ...] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,16 +108,13 @@ class EngineStore:
         }
         chain: list[str] = []
         at = text_of(found, "layer")
-        while at:
-            if at not in parents or at in chain or not _HEX.fullmatch(at):
-                raise InvalidImage(
-                    f"the store {self.root} lacks a layer of {name}: images upon a layer of an "
-                    "additional image store cannot be read"
-                )
+        while at in parents:
+            if at in chain or not _HEX.fullmatch(at):
+                raise InvalidImage(f"the layers of {name} in {self.root} are not a chain")
             chain.append(at)
             at = parents[at]
         names = tuple(name for name in map(_reference, _names(found)) if name is not None)
-        return EngineImage(text_of(found, "id"), names, tuple(reversed(chain)))
+        return EngineImage(text_of(found, "id"), names, tuple(reversed(chain)), whole=not at)
 
     def config(self, image: EngineImage) -> bytes:
         """Return the configuration of `image`."""
@@ -270,10 +273,19 @@ def _bring(
     config = ImageConfig.parse(data)
     if config.id != f"sha256:{image.id}":
         raise DigestMismatch(f"the configuration of {image.id[:12]} has the digest {config.id}")
-    if len(config.diff_ids) != len(image.layers) or len(image.layers) > limits.layers:
+    beneath = len(config.diff_ids) - len(image.layers)
+    if (beneath != 0 if image.whole else beneath < 1) or len(config.diff_ids) > limits.layers:
         raise InvalidImage(f"{image.id[:12]} has {len(image.layers)} layers in {source.root}")
     parent: Digest | None = None
-    for layer, tree, diff_id in zip(image.layers, image.trees, config.diff_ids, strict=True):
+    for diff_id in config.diff_ids[:beneath]:
+        parent = chain_id(parent, diff_id)
+        if store.layers.need(parent) is None:
+            raise NotFound(
+                f"{image.id[:12]} is built upon the layer {diff_id.short} of an additional image "
+                "store, which is not here: load or pull the image that it was built upon first"
+            )
+    own = config.diff_ids[beneath:]
+    for layer, tree, diff_id in zip(image.layers, image.trees, own, strict=True):
         chain = chain_id(parent, diff_id)
         if store.layers.need(chain) is None:
             tick = ticker(report, Progress(diff_id.short, Status.CHECKING))

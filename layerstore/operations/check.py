@@ -56,8 +56,9 @@ class Finding(NamedTuple):
     """One thing in a store that is missing, changed or left over.
 
     `key` names it: a digest, a container's id, a path beneath the root.  `path`
-    is the path within a layer.  `harmless` means that it only takes space.  `repair` is
-    None if no repair was requested, or none is needed any more.
+    is the path within a layer.  `harmless` means that it only takes space.  `repairable` is
+    false if it is known that a repair does nothing about it.  `repair` is None if no repair was
+    requested, or none is needed any more.
     """
 
     kind: Kind
@@ -65,6 +66,7 @@ class Finding(NamedTuple):
     problem: str
     path: bytes = b""
     harmless: bool = False
+    repairable: bool = True
     repair: Repair | None = None
 
     def __str__(self) -> str:
@@ -108,12 +110,13 @@ def _findings(store: Store, *, content: bool, report: Report) -> Iterator[Findin
 def _database(store: Store) -> Iterator[Finding]:
     for answer in store.database.select(str, "PRAGMA integrity_check"):
         if answer != "ok":
-            yield Finding("database", "store.db", f"is damaged: {answer}")
+            yield Finding("database", "store.db", f"is damaged: {answer}", repairable=False)
     found = store.database.select(
         lambda table, _, parent, __: (str(table), str(parent)), "PRAGMA foreign_key_check"
     )
     for table, parent in found:
-        yield Finding("database", "store.db", f"has a row in {table} without its {parent}")
+        problem = f"has a row in {table} without its {parent}"
+        yield Finding("database", "store.db", problem, repairable=False)
 
 
 def _blobs(store: Store, *, content: bool, report: Report) -> Iterator[Finding]:
@@ -162,7 +165,7 @@ def _layers(store: Store, *, content: bool, report: Report) -> Iterator[Finding]
 def _settled(store: Store, layer: Layer, *, content: bool) -> list[Finding]:
     """Return the findings of a layer; check again if a commit moved it meanwhile."""
     while True:
-        findings = list(_layer(layer, content=content))
+        findings = list(_layer(store, layer, content=content))
         now = store.layers.known(layer.chain_id)
         if now is None:
             return []
@@ -171,11 +174,11 @@ def _settled(store: Store, layer: Layer, *, content: bool) -> list[Finding]:
         layer = now
 
 
-def _layer(layer: Layer, *, content: bool) -> Iterator[Finding]:
+def _layer(store: Store, layer: Layer, *, content: bool) -> Iterator[Finding]:
     if layer.chain_id != chain_id(layer.parent, layer.diff_id):
         yield Finding("layer", layer.chain_id, "does not have the chain_id of what it is made of")
     if not layer.diff.is_dir():
-        yield Finding("layer", layer.chain_id, "has lost its files")
+        yield _lost(store, layer)
         return
     try:
         archive_size(layer.path)
@@ -193,22 +196,32 @@ def _layer(layer: Layer, *, content: bool) -> Iterator[Finding]:
         yield Finding("layer", layer.chain_id, f"cannot be read: {error}")
 
 
+def _lost(store: Store, layer: Layer) -> Finding:
+    problem = "has lost its files"
+    if layer.is_elsewhere:
+        problem += f": {layer.diff}, in another store, is gone"
+    repairable = os.path.lexists(layer.path) or bool(store.layers.blobs(layer.diff_id))
+    return Finding("layer", layer.chain_id, problem, repairable=repairable)
+
+
 def _image(store: Store, image: Image) -> Iterator[Finding]:
     try:
         config = ImageConfig.parse(store.blobs.read(image.id))
     except NotFound:
         if store.images.exists(image.id):
-            yield Finding("image", image.id, "has lost its configuration; load it again")
+            problem = "has lost its configuration; load it again"
+            yield Finding("image", image.id, problem, repairable=False)
         return
     except (DigestMismatch, InvalidImage) as error:
-        yield Finding("image", image.id, f"cannot be used: {error}")
+        yield Finding("image", image.id, f"cannot be used: {error}", repairable=False)
         return
     if image.top != (config.chain[-1] if config.chain else None):
-        yield Finding("image", image.id, "is not of the layers that its configuration names")
+        problem = "is not of the layers that its configuration names"
+        yield Finding("image", image.id, problem, repairable=False)
     for chain in config.chain:
         if store.layers.find(chain) is None and store.images.exists(image.id):
             problem = f"cannot be mounted without the layer {chain.short}; load it again"
-            yield Finding("image", image.id, problem)
+            yield Finding("image", image.id, problem, repairable=False)
 
 
 def _container(store: Store, container: Container) -> Iterator[Finding]:
@@ -224,9 +237,11 @@ def _container(store: Store, container: Container) -> Iterator[Finding]:
     if not store.containers.exists(container.id):
         return
     for name in missing:
-        yield Finding("container", container.name, f"has lost its {name}")
+        problem = f"has lost its {name}"
+        yield Finding("container", container.name, problem, repairable=name != "directory")
     if layer_lost:
-        yield Finding("container", container.name, f"cannot be mounted: {layer_lost}")
+        problem = f"cannot be mounted: {layer_lost}"
+        yield Finding("container", container.name, problem, repairable=False)
 
 
 def _volume(store: Store, name: str) -> Iterator[Finding]:

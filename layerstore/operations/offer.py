@@ -9,10 +9,11 @@ program they make mount points in it.
     overlay-layers/layers.json       the layers
     overlay-images/images.json, ID/  the images, with a manifest and the configuration
 
-The ID of a layer is its chain_id.  There is no tar-split, with which containers/storage
-makes the tar of a layer again, so the engines can run, mount and build upon such an image,
-and not push it.  The layers of an ordinary user have owners in attributes, see
-`layerstore.layer.metadata`, which the engines read with a mount program and a force_mask.
+The ID of a layer is its chain_id.  There is no tar-split, with which containers/storage makes
+the tar of a layer again, so the engines can run, mount and build upon such an image, and not
+push it, nor what they have built: `layerstore.archive.engine_store` reads that.  The layers of
+an ordinary user have owners in attributes, see `layerstore.layer.metadata`, which the engines
+read with a mount program and a force_mask.
 
 Source: containers/storage drivers/overlay/overlay.go:dir2(), getLowerDirs(); layers.go,
 images.go, store.go:makeBigDataBaseName(); containers-storage.conf(5)

@@ -48,6 +48,18 @@ def test_images_that_pyunion_offers(on_pyunion: bool, tmp_path: Path) -> None:
             assert (root / "data/new").read_text() == "1\n"
             assert (root / "big").stat().st_size == 1 << 22
         store.buildah("rm", again)
+        context = base / "context"
+        context.mkdir()
+        (context / "Containerfile").write_text("FROM localhost/upon\nRUN rm /data/new\n")
+        store.buildah("bud", "-q", "--layers", "-t", "last", context)
+        cli.ok("load", "-q", "-i", f"containers-storage:[{base}/root]last")
+        cli.ok("save", "-o", str(tmp_path / "last.tar"), "localhost/last")
+        (tmp_path / "last.tar").unlink()
+        cli.ok("create", "--name", "box", "localhost/last")
+        assert cli.ok("diff", "box") == ""
+        assert cli("cp", "box:/data/new", str(tmp_path)).status == 1
+        cli.ok("cp", "box:/big", str(tmp_path))
+        assert (tmp_path / "big").stat().st_size == 1 << 22
         both = _blocks(tmp_path / "store", offered, base)
     finally:
         store.close()

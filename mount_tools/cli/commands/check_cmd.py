@@ -61,9 +61,9 @@ def _tell(store: Store, found: list[Finding], *, repair: bool) -> None:
         return
     findings = _counted(len(found), "finding")
     say(f"{counted}: {findings}, {damaged or 'none'} of them damage")
-    if not repair:
+    if not repair and any(finding.repairable for finding in found):
         say("Run `pyunion check --repair` to repair what can be repaired")
-    elif (store.root / QUARANTINE).exists():
+    elif repair and (store.root / QUARANTINE).exists():
         say(f"Files that the repair moved away are in {store.root / QUARANTINE}")
 
 

@@ -20,7 +20,9 @@ from layerstore.archive.load import Loaded
 from layerstore.archive.save import save
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
 from layerstore.operations.check import check
+from layerstore.operations.repair import repair
 from layerstore.store import Store
+from tests.helpers.images import add_image, diff_id
 from tests.helpers.mounts import require_root
 
 _LAYER = "b" * 64
@@ -41,28 +43,34 @@ def engine(tmp_path: Path) -> Path:
     (tree / "etc/empty").touch()
     (tree / "link").symlink_to("etc/motd")
     tar = _tar_of(tree)
-    diff_id = f"sha256:{hashlib.sha256(tar).hexdigest()}"
+    diff = f"sha256:{hashlib.sha256(tar).hexdigest()}"
+    layers = root / "overlay-layers"
+    layers.mkdir()
+    (layers / "layers.json").write_text(json.dumps([{"id": _LAYER, "diff-digest": diff}]))
+    (layers / "layers.lock").touch()
+    _write_split(layers / f"{_LAYER}.tar-split.gz", tar)
+    _write_image(root, [diff])
+    return root
+
+
+def _write_image(root: Path, diff_ids: list[str]) -> None:
+    """Let base:1 be the only image, with the layer as its topmost."""
     config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
             "config": {"Cmd": ["sh"]},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
         }
     ).encode()
     image = hashlib.sha256(config).hexdigest()
-    layers, images = root / "overlay-layers", root / "overlay-images"
+    images = root / "overlay-images"
     (images / image).mkdir(parents=True)
-    layers.mkdir()
     key = base64.b64encode(f"sha256:{image}".encode()).decode()
     (images / image / f"={key}").write_bytes(config)
     line = {"id": image, "names": ["localhost/base:1"], "layer": _LAYER}
     (images / "images.json").write_text(json.dumps([line]))
     (images / "images.lock").touch()
-    (layers / "layers.json").write_text(json.dumps([{"id": _LAYER, "diff-digest": diff_id}]))
-    (layers / "layers.lock").touch()
-    _write_split(layers / f"{_LAYER}.tar-split.gz", tar)
-    return root
 
 
 def load(store: Store, source: str) -> list[Loaded]:
@@ -130,7 +138,31 @@ def test_a_layer_that_the_engine_removes(store: Store, engine: Path) -> None:
     shutil.rmtree(engine)
     with pytest.raises(NotFound, match="has lost its files"):
         store.layers.chain(image.top)
-    assert check(store, content=True)
+    lost = f"has lost its files: {engine}/overlay/{_LAYER}/diff, in another store, is gone"
+    assert next((found.problem, found.repairable) for found in check(store)) == (lost, True)
+    repair(store)
+    assert check(store) and not any(found.repairable for found in check(store))
+
+
+def test_what_is_built_upon_an_additional_store(store: Store, engine: Path) -> None:
+    """The layers beneath are known by the configuration, and have to be here."""
+    base = {"etc/issue": b"base"}
+    lines = json.loads((engine / "overlay-layers/layers.json").read_text())
+    (engine / "overlay-layers/layers.json").write_text(
+        json.dumps([{**lines[0], "parent": "c" * 64}])
+    )
+    source = f"containers-storage:[{engine}]base:1"
+    with pytest.raises(InvalidImage, match="has 1 layers"):
+        load(store, source)
+    _write_image(engine, [diff_id(base), lines[0]["diff-digest"]])
+    with pytest.raises(NotFound, match="load or pull the image that it was built upon first"):
+        load(store, source)
+    add_image(store, base)
+    load(store, source)
+    top, below = store.layers.chain(store.images.resolve("localhost/base:1").top)
+    assert top.diff == engine / "overlay" / _LAYER / "diff"
+    assert (below.diff / "etc/issue").read_bytes() == b"base"
+    assert check(store) == []
 
 
 def test_a_tar_split_that_leads_out_of_the_layer(store: Store, engine: Path) -> None:

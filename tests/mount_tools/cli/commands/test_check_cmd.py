@@ -46,6 +46,15 @@ def test_repair_sets_aside_what_it_cannot_make_anew(cli: Cli, layer: Path) -> No
     assert [path.read_text() for path in cli.root.rglob("motd")] == ["Hello\n"]
 
 
+def test_a_repair_that_does_nothing_is_not_advised(cli: Cli, layer: Path) -> None:
+    (layer / "motd").write_text("Hello\n")
+    assert cli("check", "--repair").status == 0
+    result = cli("check")
+    assert result.status == 1
+    assert "load it again" in result.out
+    assert "--repair" not in result.out
+
+
 def test_leftovers_are_no_damage(cli: Cli, layer: Path) -> None:
     (cli.root / "layers" / ("0" * 64)).mkdir()
     result = cli("check")
