@@ -10,8 +10,9 @@ Decided here and only here: which files are staged ahead, `MOST` small ones with
 without marks of chattr(1); and for how long.  What is not used goes when nothing was copied up
 for `IDLE_S`, when the disk is nearly full, at a freeze and at the end.
 
-Where it takes an fsync(2) until data is on disk, the kernel is asked for that when a copy is
-staged, and does it for several at a time, see `syscalls.aio`.
+Where it takes an fsync(2) until data is on disk, the kernel is asked for that when copies are
+staged, and does it for several at a time, see `syscalls.aio`.  So several are staged at a time:
+their inodes are in the same blocks, and code and data of the kernel and ours in the caches.
 
 Threading: a request that has copied a file up stages the next ones, in its own thread, if it
 gets `_turn` without waiting.  A function that is given to `start`, which has to run it in a
@@ -37,13 +38,13 @@ from unionfs.errors import fs_error
 from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
 
-MOST = 16
+MOST = 24
 LARGEST = 64 << 10  # bytes
 RUN = 2  # so many files in order, after the first, make more of them likely
 IDLE_S = 3.0
 ROOM = 64 << 20  # bytes that are free on a disk that is not nearly full
 ROOM_INODES = 1024
-_A_TIME = 2  # copies staged by one request
+_A_TIME = 8  # copies that one request stages, fewer at the begin of a run
 _GAP = 4  # names that a program may leave out
 _FAR = 4096  # names among which the first file of a run is searched
 _RUNS = 8
@@ -79,18 +80,30 @@ class _Syncing:
         self._lock = threading.Lock()
         self._closed = False
 
-    def begin(self, ahead: _Ahead) -> None:
-        """Begin to write `ahead`, unless too many are being written; one caller at a time."""
-        fd = ahead.staged.fd
-        if fd is None:
-            return
-        self._count += 1
-        ahead.sync = self._count
-        self._under_way[ahead.sync] = ahead
+    def begin(self, made: list[_Ahead]) -> None:
+        """Begin to write those `made`, unless too many are being written; one caller at a time.
+
+        Those that begin together share blocks of inodes, and flushes of the disk's cache.
+        """
+        count = self._count
+        files: list[tuple[int, int]] = []
+        for ahead in made:
+            fd = ahead.staged.fd
+            assert fd is not None
+            self._count += 1
+            self._under_way[self._count] = ahead
+            files.append((fd, self._count))
         try:
-            self._syncs.begin(fd, ahead.sync)
+            begun = self._syncs.begin(files)
         except OSError:
-            self.forget(ahead)
+            begun = 0
+        # Not before it has begun: somebody who takes the copy waits for this `sync` to end.
+        for number, ahead in enumerate(made, count + 1):
+            if number <= count + begun:
+                ahead.sync = number
+            else:
+                del self._under_way[number]
+        if begun < len(made):
             self.note()
 
     def forget(self, ahead: _Ahead) -> None:
@@ -199,7 +212,7 @@ class StageAhead:
             run = self._run_of(node)
             # No program asked for these copies.  If it does, it gets the error of its own copy.
             with suppress(OSError):
-                if run is not None and run.count >= RUN and self._may_stage():
+                if run is not None and self._is_due(run) and self._may_stage():
                     self._stage_next(node.parent, run)
         finally:
             self._turn.release()
@@ -293,49 +306,60 @@ class StageAhead:
         return not self._ended.is_set()
 
     def _stage_next(self, parent: Dir, run: _Run) -> None:
-        names, made = run.listing.names, 0
-        run.front = max(run.front, run.at)
-        while made < _A_TIME and run.front + 1 < min(run.at + MOST, len(names)):
-            if len(self._staged) >= MOST:
-                oldest = next(iter(list(self._staged)), None)
-                if oldest is None or oldest.parent is parent:
-                    return
-                self._drop(oldest)
-            run.front += 1
-            made += self._stage(parent, names[run.front])
+        names, made = run.listing.names, list[_Ahead]()
+        end = min(run.at + MOST, len(names))
+        try:
+            while len(made) < min(_A_TIME, run.count) and run.front + 1 < end:
+                if len(self._staged) >= MOST:
+                    oldest = next(iter(list(self._staged)), None)
+                    if oldest is None or oldest.parent is parent:
+                        return
+                    self._drop(oldest)
+                run.front += 1
+                ahead = self._stage(parent, names[run.front])
+                if ahead is not None:
+                    made.append(ahead)
+        finally:
+            if made and self._syncing is not None:
+                self._syncing.begin(made)
 
-    def _stage(self, parent: Dir, name: bytes) -> bool:
-        """Stage `name` in `parent`, if it is a file to be staged ahead; tell whether it is."""
+    def _is_due(self, run: _Run) -> bool:
+        """Tell whether the next files of `run` are to be staged, of which there are `_A_TIME`."""
+        run.front = max(run.front, run.at)
+        if run.count < RUN or run.front > run.at + MOST - _A_TIME:
+            return False
+        return run.front + 1 < len(run.listing.names)
+
+    def _stage(self, parent: Dir, name: bytes) -> _Ahead | None:
+        """Stage `name` in `parent`, and return it; None if it is no file to be staged ahead."""
         loaded = parent.loaded
         if loaded is None or loaded.find(name) is not LOWER:
-            return False
+            return None
         if loaded.lower[name] & TYPE_MASK != DT_REG:
-            return False
+            return None
         found = lookup(self._state, parent, name)
         if found is None:
-            return False
+            return None
         node, st = found
-        made = False
+        made = None
         try:
             if type(node) is File and st.st_nlink == 1 and 0 < node.found_size <= LARGEST:
                 made = self._make(node, st)
         finally:
-            if not made:  # a copy keeps the inode
+            if made is None:  # a copy keeps the inode
                 self._state.table.forget(node.nodeid, 1)
         return made
 
-    def _make(self, node: File, st: os.stat_result) -> bool:
+    def _make(self, node: File, st: os.stat_result) -> _Ahead | None:
         writable = self._writable
         with writable.copy_locks.holding(node.nodeid):
             if in_upper(node) or node.unlinked or node in self._staged:
-                return False
+                return None
             copy = plan_copy(self._state, writable, node, None, st=st)
             if copy.protected:
-                return False
+                return None
             ahead = self._staged[node] = _Ahead(stage_copy(copy, stay=True))
-            if self._syncing is not None:
-                self._syncing.begin(ahead)
-        return True
+        return ahead
 
     # -- in the thread --
 

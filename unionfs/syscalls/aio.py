@@ -44,17 +44,23 @@ class Syncs:
             raise fail()
         self._context = context
 
-    def begin(self, fd: int, number: int) -> None:
-        """Begin the fsync(2) of `fd`, which may be closed after that.
+    def begin(self, files: list[tuple[int, int]]) -> int:
+        """Begin the fsync(2) of each fd with its number; return how many of them have begun.
 
-        Raises EAGAIN if `most` are under way, or their ends were not taken by `ended`.
+        They are the first of `files`, and their fds may be closed after that.  Not all begin if
+        `most` are under way, or if their ends were not taken by `ended`.  Raises the error of
+        the first if none has begun.
         """
-        control = ctypes.create_string_buffer(
-            _IOCB.pack(number, 0, 0, _FSYNC, 0, fd, 0, 0, 0, 0, 0, 0)
-        )
-        one = (ctypes.c_void_p * 1)(ctypes.addressof(control))
-        if _syscall(_NR_SUBMIT, self._context, ctypes.c_long(1), one) != 1:
+        controls = ctypes.create_string_buffer(_IOCB.size * len(files))
+        at = ctypes.addressof(controls)
+        for place, (fd, number) in enumerate(files):
+            begin = place * _IOCB.size
+            _IOCB.pack_into(controls, begin, number, 0, 0, _FSYNC, 0, fd, 0, 0, 0, 0, 0, 0)
+        all_of_them = (ctypes.c_void_p * len(files))(*range(at, at + len(controls), _IOCB.size))
+        begun: int = _syscall(_NR_SUBMIT, self._context, ctypes.c_long(len(files)), all_of_them)
+        if begun < 0:
             raise fail()
+        return begun
 
     def ended(self, least: int) -> list[tuple[int, int]]:
         """Wait for `least` of them; return the number of each that has ended, and its errno or 0.

@@ -25,7 +25,7 @@ from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.copyfile import copy_range
 from unionfs.syscalls.statfs import TMPFS
 
-FILES = 24
+FILES = 40
 CONTENT = {f"f{number:02}": f"content of {number}" * 10 for number in range(FILES)}
 
 EXT4 = 0xEF53
@@ -135,9 +135,10 @@ class NotedSyncs(Syncs):
         super().__init__(most)
         self._inodes: dict[int, int] = {}
 
-    def begin(self, fd: int, number: int) -> None:
-        super().begin(fd, number)
-        self._inodes[number] = os.fstat(fd).st_ino
+    def begin(self, files: list[tuple[int, int]]) -> int:
+        begun = super().begin(files)
+        self._inodes.update((number, os.fstat(fd).st_ino) for fd, number in files[:begun])
+        return begun
 
     def ended(self, least: int) -> list[tuple[int, int]]:
         found = super().ended(least)
@@ -186,19 +187,75 @@ def test_without_aio_nothing_is_staged_where_it_is_needed(
     assert staged(layers) == []
 
 
+@pytest.mark.parametrize("some", [False, True])
 def test_a_sync_that_cannot_begin_is_done_when_it_is_needed(
-    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch, some: bool
 ) -> None:
     class Full(Syncs):
-        def begin(self, fd: int, number: int) -> None:
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        def begin(self, files: list[tuple[int, int]]) -> int:
+            if not some or len(files) < 2:
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            begun.append(super().begin(files[:-1]))
+            return begun[-1]
 
+    begun: list[int] = []
     synced: list[int] = []
     monkeypatch.setattr(stage_ahead, "Syncs", Full)
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(int(fd)))
     state(tree).require_upper().upper.ordered = False
     walk(tree, FILES)
-    assert used(tree) > MOST and len(synced) == FILES
+    assert used(tree) > MOST and len(synced) == FILES - sum(begun)
+    assert bool(begun) == some
+
+
+def test_several_begin_together(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    class Counted(Syncs):
+        def begin(self, files: list[tuple[int, int]]) -> int:
+            counts.append(len(files))
+            return super().begin(files)
+
+    monkeypatch.setattr(stage_ahead, "Syncs", Counted)
+    state(tree).require_upper().upper.ordered = False
+    walk(tree, FILES)
+    assert counts[0] == RUN  # few, as long as the next ones are hardly likely
+    assert sum(counts) >= FILES - RUN - 2
+    assert len(counts) <= FILES // 5
+
+
+def test_a_copy_that_is_taken_before_its_sync_began_is_synced(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may take it, and must not wait for a sync that never begins."""
+    synced: list[int] = []
+    threads: list[threading.Thread] = []
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        synced.append(os.fstat(fd).st_ino)
+
+    class Taken(Syncs):
+        def begin(self, files: list[tuple[int, int]]) -> int:
+            (first, _), *_rest = files
+            ino = os.fstat(first).st_ino
+            if not threads:
+                threads.append(threading.Thread(target=chmod, args=(tree, names[RUN + 1])))
+                threads[0].start()
+                wait_until(lambda: ino in synced, "the sync")
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    names = listed(tree)
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(stage_ahead, "Syncs", Taken)
+    state(tree).require_upper().upper.ordered = False
+    for name in names[: RUN + 1]:
+        chmod(tree, name)
+    threads[0].join()
+    assert tree.lstat(names[RUN + 1]).mode & 0o777 == 0o600
 
 
 def test_no_more_is_staged_than_may_be(layers: Layers, tree: CoreDriver) -> None:
@@ -329,9 +386,11 @@ def test_a_disk_that_is_nearly_full_takes_nothing(
     names = walk(tree, RUN + 2)
     assert staged(layers)
     monkeypatch.setattr(stage_ahead, room, 1 << 62)
-    for name in names[:3]:
+    counts = [len(staged(layers))]
+    for name in names:
         chmod(tree, name)
-        assert staged(layers) == []
+        counts.append(len(staged(layers)))
+    assert counts == sorted(counts, reverse=True) and counts[len(names) // 2] == 0
 
 
 def test_a_program_that_empties_files_makes_nothing_likely(
