@@ -16,6 +16,7 @@ from layerstore.build.ignore import read_ignore
 from layerstore.build.tree import Tree
 from layerstore.containerfile.grammar import LARGEST
 from layerstore.errors import NotFound, StoreError, shown
+from layerstore.given_file import read_opened
 from unionfs.syscalls.openat2 import open_in_root
 
 DEFAULT_NAMES = ("Containerfile", "Dockerfile")
@@ -123,7 +124,6 @@ def read_containerfile(
 
 def _read(fd: int, name: str) -> bytes:
     try:
-        with open(fd, "rb") as file:
-            return file.read(LARGEST + 1)  # the parser refuses a larger one
+        return read_opened(fd, LARGEST + 1)  # the parser refuses a larger one
     except OSError as error:
         raise StoreError(f"failed to read {shown(name)}: {error.strerror}") from None

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from layerstore.build.patterns import Patterns
 from layerstore.errors import StoreError, shown
+from layerstore.given_file import read_opened
 from unionfs.syscalls.openat2 import open_in_root
 
 NAME = ".dockerignore"
@@ -72,8 +73,7 @@ def read_ignore(
 
 def _read(fd: int, name: str) -> Ignore:
     try:
-        with open(fd, "rb") as file:
-            data = file.read(_LARGEST + 1)
+        data = read_opened(fd, _LARGEST + 1)
     except OSError as error:
         raise _unreadable(name, error) from None
     if len(data) > _LARGEST:

@@ -14,11 +14,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
 
 from layerstore.build.context import empty_context, open_context, path_inside, read_containerfile
 from layerstore.build.tree import Tree
 from layerstore.containerfile.grammar import LARGEST
 from layerstore.errors import StoreError, shown
+from layerstore.given_file import read_opened
 from layerstore.store import Store
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.openat2 import open_in_root
@@ -69,8 +72,9 @@ def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Giv
     with ExitStack() as stack:
         own = stack.enter_context(store.staging.to_build())
         with open(own / "stdin", "w+b") as spooled:
-            while piece := stdin.read(_PIECE):
-                spooled.write(piece)
+            # As much as shows what it is, so that what is neither does not fill the disk.
+            pieces = iter(partial(stdin.read, _PIECE), b"")
+            spooled.writelines(islice(pieces, LARGEST // _PIECE + 1))
             spooled.seek(0)
             if not is_archive(spooled):
                 if file is not None:
@@ -86,6 +90,8 @@ def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Giv
                     )
                 yield Given(content, STDIN, stack.enter_context(empty_context()))
                 return
+            spooled.seek(0, os.SEEK_END)
+            spooled.writelines(pieces)
             spooled.seek(0)
             root = own / "context"
             root.mkdir(mode=0o755)
@@ -104,8 +110,7 @@ def _from_stdin(store: Store, file: str | None, stdin: BinaryIO) -> Iterator[Giv
 def _read_inside(tree: Tree, file: str) -> bytes:
     try:
         fd = open_in_root(tree.fd, os.fsencode(file), os.O_RDONLY | os.O_NONBLOCK)
-        with open(fd, "rb") as opened_file:
-            return opened_file.read(LARGEST + 1)  # the parser refuses a larger one
+        return read_opened(fd, LARGEST + 1)  # the parser refuses a larger one
     except OSError as error:
         raise StoreError(
             f"failed to read Containerfile: {shown(file)} of the context: {error.strerror}"

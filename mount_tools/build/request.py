@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from layerstore.errors import StoreError, shown
+from layerstore.given_file import read_given
 from layerstore.oci.durations import SECOND
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -150,8 +151,7 @@ def _secret(name: str, fields: Mapping[str, str], environment: Mapping[str, str]
     else:
         path = fields.get("src", name)
         try:
-            with open(path, "rb") as file:
-                data = file.read(LARGEST_SECRET + 1)
+            data = read_given(path, LARGEST_SECRET + 1)
         except OSError as error:
             raise StoreError(
                 f"the secret {shown(name)} cannot be read: {shown(path)}: {error.strerror}"

@@ -9,6 +9,7 @@ Source: moby `cli/command/container/create.go`, `cli/command/image/build.go`; op
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 from layerstore.errors import Conflict
@@ -23,7 +24,13 @@ def refuse_used(path: str | None) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove what is at `path`, if there is something.  Raises OSError."""
+    """Remove the file or link at `path`, if there is one.
+
+    Raises OSError, and Conflict for a device or what else is no file, as /dev/stdout.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Conflict(f"{path} is no regular file: name one that the id can be written to")
     with suppress(FileNotFoundError):
         os.unlink(path)
 

@@ -49,7 +49,8 @@ class Invocation:
             if self._named:
                 raise StoreError(
                     f"there is no store at {self.root}; "
-                    "`pyunion import`, `load` and `pull` create one"
+                    "`pyunion pull`, `build`, `import` and `load` create one; "
+                    "--root or PYUNION_ROOT names another"
                 )
             self._open(self._nowhere())
         return self.store_to_fill

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Collection, Iterator
 
 from layerstore.errors import StoreError, shown
+from layerstore.given_file import read_given
 from layerstore.oci.json_values import JSON, Object
 from layerstore.oci.platform import this_platform
 from mount_tools.container.rights import CAPABILITIES
@@ -37,8 +38,7 @@ _ACTIONS = {
 def read_profile(path: str) -> str:
     """Return the profile in the file `path`, checked, as JSON on one line.  Raises StoreError."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_LONGEST + 1)
+        data = read_given(path, _LONGEST + 1)
     except OSError as error:
         raise StoreError(
             f"opening seccomp profile ({path}) failed: {(error.strerror or '').lower()}"

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from layerstore.errors import InvalidReference, StoreError
+from layerstore.given_file import read_given
 from layerstore.oci.json_values import JSON, Object
 from layerstore.oci.run_config import RunConfig, of_image
 from mount_tools.cli import framework
@@ -38,6 +39,7 @@ from mount_tools.container.rights import capability, parse_ulimit, security_opti
 from mount_tools.container.signals import find_signal
 from unionfs.light_typing import NamedTuple, TypeVar
 
+_LARGEST_ENV_FILE = 4 << 20  # bytes; execve(2) takes less
 _INITS = frozenset(
     (
         "catatonit",
@@ -340,10 +342,12 @@ def _environment(image: Object, flags: ContainerFlags, environ: Mapping[str, str
 
 def _lines_of(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-            found = [line.rstrip("\n") for line in lines]
+        data = read_given(path, _LARGEST_ENV_FILE + 1)
     except OSError as error:
         raise WrongWords(f"open {path}: {(error.strerror or '').lower()}", 125) from None
+    if len(data) > _LARGEST_ENV_FILE:
+        raise WrongWords(f"{path} is larger than {_LARGEST_ENV_FILE >> 20} MiB", 125)
+    found = data.decode(errors="surrogateescape").replace("\r\n", "\n").split("\n")
     kept = [line.lstrip() for line in found if line.strip() and not line.lstrip().startswith("#")]
     for line in kept:
         if re.search(r"\s", line.partition("=")[0]):

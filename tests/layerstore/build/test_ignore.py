@@ -125,6 +125,17 @@ def test_an_ignore_file_that_is_a_directory_is_named(tmp_path: Path) -> None:
         os.close(fd)
 
 
+def test_an_ignore_file_that_is_a_fifo_is_named(tmp_path: Path) -> None:
+    context = written(tmp_path / "context", {})
+    os.mkfifo(context / ".dockerignore")
+    fd = os.open(context, os.O_RDONLY)
+    try:
+        with pytest.raises(StoreError, match=r"\.dockerignore cannot be read: it is a FIFO"):
+            read_ignore(fd)
+    finally:
+        os.close(fd)
+
+
 def test_a_huge_ignore_file_is_refused(tmp_path: Path) -> None:
     context = written(tmp_path / "context", {".dockerignore": "a\n" * (3 << 20)})
     fd = os.open(context, os.O_RDONLY)

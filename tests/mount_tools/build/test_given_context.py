@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerstore import Store
+from layerstore.containerfile.grammar import LARGEST
 from layerstore.errors import StoreError
 from mount_tools.build.given_context import opened
 
@@ -50,6 +51,17 @@ def test_a_compressed_tar_that_is_cut_short_is_no_containerfile(store: Store) ->
         opened(store, "-", None, io.BytesIO(data[: len(data) // 2])),
     ):
         pass
+
+
+def test_what_is_no_tar_is_not_read_to_its_end(store: Store) -> None:
+    with open("/dev/zero", "rb") as endless, opened(store, "-", None, endless) as given:
+        assert len(given.content) == LARGEST + 1
+
+
+def test_a_tar_that_is_larger_than_a_containerfile_is_read_whole(store: Store) -> None:
+    packed_twice = packed("w", big="x" * LARGEST, Dockerfile="FROM x")
+    with opened(store, "-", None, packed_twice) as given:
+        assert given.content == b"FROM x"
 
 
 def test_text_on_stdin_is_the_file(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,18 @@ def test_secrets_come_from_files_and_variables(tmp_path: Path) -> None:
         ("src=x", "invalid secret"),
         ("id=a,what=x", "unexpected key 'what'"),
         ("id=a,src=/no/such", "No such file"),
+        ("id=a,src=/dev/zero", "larger than 512,000 bytes"),
+        ("id=a,src=fifo", "cannot be read: fifo: it is a FIFO that no process writes to"),
         ("id=a,env=NO", "variable NO is not set"),
         ("id=a,env=X,src=y", "both src and env"),
         ("id=a,type=odd", "unsupported secret type"),
     ],
 )
-def test_what_is_wrong_with_a_secret_is_said(word: str, text: str) -> None:
+def test_what_is_wrong_with_a_secret_is_said(
+    word: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
     with pytest.raises(StoreError, match=text):
         read_secrets([word], {"X": "value"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def test_a_link_is_neither_followed_nor_kept(tmp_path: Path) -> None:
     id_file.refuse_used(str(link))
     id_file.write(str(link), "sha256:1")
     assert link.read_text() == "sha256:1" and not link.is_symlink()
+
+
+def test_a_device_is_kept(tmp_path: Path) -> None:
+    """Root would lose /dev/stdout."""
+    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    link.symlink_to(fifo)
+    for path in (fifo, link):
+        with pytest.raises(Conflict, match="is no regular file"):
+            id_file.remove(str(path))
+    assert link.is_fifo() and link.is_symlink()
 
 
 def test_the_commands_use_it(containers: Containers, tmp_path: Path) -> None:

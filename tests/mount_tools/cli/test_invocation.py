@@ -31,7 +31,7 @@ def test_a_root_that_was_named_must_exist(tmp_path: Path, line: str) -> None:
     result = cli(*line.split())
     assert result.status == (125 if line.startswith("run") else 1)
     assert result.out == ""
-    assert f"Error: there is no store at {tmp_path}/typo; `pyunion import`" in result.err
+    assert f"Error: there is no store at {tmp_path}/typo; `pyunion pull`, `build`" in result.err
     assert not cli.root.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,11 @@ def test_variables_add_up(tmp_path: Path) -> None:
         made(env_file=(str(file),))
     with pytest.raises(WrongWords, match="no such file"):
         made(env_file=(f"{tmp_path}/nope",))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(WrongWords, match="a fifo that no process writes to"):
+        made(env_file=(f"{tmp_path}/fifo",))
+    with pytest.raises(WrongWords, match="/dev/zero is larger than 4 MiB"):
+        made(env_file=("/dev/zero",))
 
 
 def test_labels_users_and_places() -> None:
