@@ -25,9 +25,11 @@ PAGE = _HERE.parent / "docs" / "floor.md"
 
 _BEGIN, _END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
-_WITH, _WITHOUT = "floor-uring", "floor-dev"
+# With io_uring, and without.
+_FLOOR = ("floor-uring", "floor-dev")
+_PYTHON = ("floor-python-uring", "floor-python-dev")
 _OURS = ("pyunion-uring", "pyunion-dev")
-_SHOWN = (NATIVE, _WITH, _WITHOUT, *_OURS)
+_SHOWN = (NATIVE, *_FLOOR, *_PYTHON, *_OURS)
 
 
 class Goal(NamedTuple):
@@ -79,7 +81,8 @@ def _shown(ratio: float | None) -> str:
 
 def _rows(results: Results) -> str:
     titles = [BY_NAME[subject].title for subject in _SHOWN]
-    lines = [["× kernel overlayfs", "ms or µs of overlayfs", *titles, "best FUSE peer"]]
+    last = ["best FUSE peer", "PyUnion × floor in Python, io_uring"]
+    lines = [["× kernel overlayfs", "ms or µs of overlayfs", *titles, *last]]
     for name, row in results.rows.items():
         median = results.median(name, KERNEL)
         if median is None or not (row.in_mean or name in {goal.row for goal in GOALS}):
@@ -91,41 +94,53 @@ def _rows(results: Results) -> str:
                 f"{figure(median)} {row.unit}",
                 *(_shown(results.ratio(name, subject)) for subject in _SHOWN),
                 "" if peer is None else _shown(results.ratio(name, peer)),
+                _shown(_above(results, name)),
             ]
         )
     means = [_shown(results.mean(subject)[0]) for subject in _SHOWN]
-    lines.append(["geometric mean", "", *means, ""])
+    lines.append(["geometric mean", "", *means, "", _shown(_above(results, ""))])
     return _markdown(lines)
 
 
+def _above(results: Results, row: str) -> float | None:
+    """Return how many times the floor in Python we take, both with io_uring."""
+    floor, ours = (_ratio(results, row, subject) for subject in (_PYTHON[0], _OURS[0]))
+    return None if floor is None or ours is None else ours / floor
+
+
 def _goals(results: Results) -> str:
-    lines = [["aim", "io_uring", "most", "floor", "with a plain directory", "PyUnion", "in reach"]]
+    titles = ["floor in C", "floor in Python", "with a plain directory", "PyUnion", "in reach"]
+    lines = [["aim", "io_uring", "most", *titles]]
     for goal in GOALS:
         if goal.row and goal.row not in results.rows:
             continue
         title = results.rows[goal.row].title if goal.row else "geometric mean"
         most = ((True, goal.most), (False, goal.without)) if goal.without else ((True, goal.most),)
         for uring, limit in most:
-            floor, ours = (_WITH, _OURS[0]) if uring else (_WITHOUT, _OURS[1])
-            least, union = (_ratio(results, goal.row, *of) for of in ((floor,), (floor, NATIVE)))
-            ratios = [least, union, _ratio(results, goal.row, ours)]
+            floor, python, ours = (of[0 if uring else 1] for of in (_FLOOR, _PYTHON, _OURS))
+            wanted = ((floor,), (python,), (python, NATIVE), (ours,))
+            ratios = [_ratio(results, goal.row, *subjects) for subjects in wanted]
             lines.append(
                 [
                     title,
                     "on" if uring else "off",
                     figure(limit),
                     *map(_shown, ratios),
-                    _verdict(limit, least, union),
+                    _verdict(limit, *ratios[:3]),
                 ]
             )
     return _markdown(lines)
 
 
-def _verdict(limit: float, least: float | None, union: float | None) -> str:
-    """Tell whether a FUSE union can be within `limit`, by the floor and that with its own work."""
-    if least is None or union is None:
+def _verdict(limit: float, least: float | None, python: float | None, union: float | None) -> str:
+    """Tell who can be within `limit`, by the floors and that in Python with a union's own work."""
+    if least is None or python is None or union is None:
         return ""
-    return "yes" if union <= limit else "no" if least > limit else "perhaps"
+    if union <= limit:
+        return "yes"
+    if python <= limit:
+        return "hardly by a union"
+    return "not in Python" if least <= limit else "not with FUSE"
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

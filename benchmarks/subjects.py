@@ -156,6 +156,17 @@ def _floor(*more: str) -> Command:
     return command
 
 
+def _floor_python(*more: str) -> Command:
+    there = Path(__file__).parent.parent
+
+    def command(place: Place, foreground: bool) -> Sequence[str]:
+        program = ["env", f"PYTHONPATH={there}", sys.executable, "-m", "benchmarks.floor_python"]
+        words = [*(["-f"] if foreground else []), *more]
+        return [*program, *words, *place.stack.layers, str(place.merged)]
+
+    return command
+
+
 def _before() -> Iterator[Subject]:
     """Yield what an earlier PyUnion gives, where the environment names its mount.pyunion."""
     if BEFORE not in os.environ:
@@ -215,12 +226,16 @@ SUBJECTS = (
 )
 FLOORS = tuple(
     Subject(
-        name=f"floor-{name}",
-        title=f"floor, {title}",
-        command=_floor(*words),
+        name=f"{kind}-{name}",
+        title=f"{language}, {title}",
+        command=command(*words),
         uring=bool(words),
         is_floor=True,
-        why_not=floor.why_not,
+        why_not=why_not,
+    )
+    for kind, language, command, why_not in (
+        ("floor", "floor in C", _floor, floor.why_not),
+        ("floor-python", "floor in Python", _floor_python, lambda: ""),
     )
     for name, title, words in (("uring", "io_uring", ["-u"]), ("dev", "dev_fuse", []))
 )

@@ -1,4 +1,7 @@
-"""The floor: it is compiled, and gets the requests that we get; `test_main` has it do the work."""
+"""The floors: they get the requests that we get, and `test_main` has them do the work.
+
+That in C is compiled.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,30 @@ def needs_cc() -> None:
         pytest.skip(why)
 
 
-def test_floor_gets_the_requests_that_we_get(tmp_path: Path) -> None:
-    words = ["--requests", "--rows", "--only", "names,copy-up"]
-    words += ["--subjects", "pyunion-dev,floor-dev"]
-    done = subprocess.run(command(tmp_path, *words), cwd=REPOSITORY, capture_output=True, text=True)
+SUBJECTS = ("pyunion-dev", "floor-dev", "floor-python-dev")
+
+
+def counted(where: Path) -> list[dict[str, int]]:
+    """Return how many requests each action took, for each of `SUBJECTS`."""
+    words = ["--requests", "--rows", "--only", "names,copy-up", "--subjects", ",".join(SUBJECTS)]
+    done = subprocess.run(command(where, *words), cwd=REPOSITORY, capture_output=True, text=True)
     if "this kernel does not say what it sends" in done.stderr:
         pytest.skip("this kernel has no tracepoint fuse_request_send")
     assert done.returncode == 0, done.stderr
-    counts = json.loads((tmp_path / "out.requests.json").read_text())["counts"]
-    ours, theirs = (
+    counts = json.loads((where / "out.requests.json").read_text())["counts"]
+    return [
         {count["action"]: count["total"] for count in counts if count["subject"] == name}
-        for name in ("pyunion-dev", "floor-dev")
-    )
-    assert ours == {
-        action: pytest.approx(total, rel=0.05, abs=3) for action, total in theirs.items()
-    }
+        for name in SUBJECTS
+    ]
+
+
+def test_floors_get_the_requests_that_we_get(tmp_path: Path) -> None:
+    for _ in range(3):  # another process may drop the caches of the machine meanwhile
+        ours, *floors = counted(tmp_path)
+        wanted = {action: pytest.approx(total, rel=0.05, abs=3) for action, total in ours.items()}
+        if floors == [wanted, wanted]:
+            break
+    assert floors == [wanted, wanted]
 
 
 def test_floor_is_left_out_without_a_compiler(
