@@ -37,19 +37,18 @@ class _Client:
 
     def __init__(self) -> None:
         self.interval = _LEAST
+        self._pid = 0
         self._fd = self._cpu = -1
 
-    def change(self, pid: int) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self.interval, self._fd = _LEAST, -1
-        with suppress(OSError):  # it has ended
-            self._fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-
-    def look(self) -> None:
-        """Go where it runs."""
+    def look(self, pid: int) -> None:
+        """Go where process `pid` runs."""
         cpu = self._cpu
-        with suppress(OSError, ValueError, IndexError):
+        with suppress(OSError, ValueError, IndexError):  # it has ended
+            if pid != self._pid:
+                if self._fd >= 0:
+                    os.close(self._fd)
+                self._fd, self._pid = -1, pid
+                self._fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
             data = os.pread(self._fd, 1024, 0)
             cpu = int(data[data.rindex(b")") + 2 :].split()[_PROCESSOR])
         if cpu == self._cpu:
@@ -96,11 +95,10 @@ def _serve(tree: Tree, rings: bool) -> NoReturn:
         if pid == last:
             left -= 1
             if not left and not rings:
-                client.look()
+                client.look(pid)
                 left = client.interval
         elif opcode != _RELEASE:  # it does not say who closed
-            client.change(pid)
-            last, left = pid, _FIRST
+            last, left, client.interval = pid, _FIRST, _LEAST
         length = handle[opcode](nodeid, length)
         if length < 0:
             pack(out, 0, _HEAD, length, unique)
