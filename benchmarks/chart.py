@@ -39,6 +39,8 @@ MARKS = {
     "mergerfs": ("#cc79a7", "triangle"),
     "floor-uring": ("#56b4e9", "bar"),
     "floor-dev": ("#f0e442", "bar"),
+    "floor-python-uring": ("#56b4e9", "ring"),
+    "floor-python-dev": ("#f0e442", "ring"),
 }
 
 
