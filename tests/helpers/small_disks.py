@@ -12,14 +12,17 @@ from tests.helpers.mounts import run
 
 @contextlib.contextmanager
 def small_disk(base: Path, kind: str, size: int, inodes: int = 128) -> Iterator[Path]:
-    """Mount an empty filesystem of `size` bytes, an ext4 or a tmpfs, beneath `base`."""
+    """Mount an empty filesystem of `size` bytes, an ext4, xfs or tmpfs, beneath `base`."""
     top = base / "small"
     top.mkdir()
-    if kind == "ext4":
+    if kind != "tmpfs":
         image = base / "image"
         with image.open("wb") as out:
             out.truncate(size)
-        run("mkfs.ext4", "-q", "-F", "-N", str(inodes), image)
+        if kind == "ext4":
+            run("mkfs.ext4", "-q", "-F", "-N", str(inodes), image)
+        else:
+            run("mkfs.xfs", "-q", image)
         run("mount", "-o", "loop", image, top)
     else:
         run("mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={inodes}", "small", top)

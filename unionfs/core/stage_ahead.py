@@ -66,7 +66,7 @@ class _Ahead:
         self.staged = staged
         self.since = time.monotonic_ns()
         self.sync = 0
-        self.error: int | None = None
+        self.error: int | None = 0 if staged.safe else None
 
 
 class _Syncing:
@@ -320,8 +320,9 @@ class StageAhead:
                 if ahead is not None:
                     made.append(ahead)
         finally:
-            if made and self._syncing is not None:
-                self._syncing.begin(made)
+            unsafe = [ahead for ahead in made if not ahead.staged.safe]
+            if unsafe and self._syncing is not None:
+                self._syncing.begin(unsafe)
 
     def _is_due(self, run: _Run) -> bool:
         """Tell whether the next files of `run` are to be staged, of which there are `_A_TIME`."""

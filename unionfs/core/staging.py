@@ -32,6 +32,7 @@ from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import touch
 from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.statfs import XFS
 from unionfs.syscalls.statx import marks_at
 from unionfs.syscalls.writeback import begin_write_back, write_back
 
@@ -61,11 +62,15 @@ class Copy(NamedTuple):
 
 
 class Staged(NamedTuple):
-    """A copy that is whole but for its name: its inode number, and an fd of a regular file."""
+    """A copy that is whole but for its name: its inode number, and an fd of a regular file.
+
+    `safe` says that nothing has to be written to disk before the copy gets its name.
+    """
 
     copy: Copy
     ino: int
     fd: Fd | None
+    safe: bool = False
 
 
 def plan_copy(
@@ -143,19 +148,23 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
     state, st = copy.state, copy.st
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = Fd(os.open(copy.name, flags, 0o600, dir_fd=copy.writable.work.fd))
-    made = os.fstat(fd)
+    made, safe = os.fstat(fd), False
     if copy.metacopy:
         os.ftruncate(fd, st.st_size)
         os.setxattr(fd, state.marks.metacopy, b"")
     else:
-        copy_data(state, copy.node, fd, copy.size, stay=stay)
+        shared = copy_data(state, copy.node, fd, copy.size, stay=stay)
+        # XFS writes the data of the lower first, and its log has each change in the order in
+        # which they were made: after a crash the name is there only if all before it is.
+        # Source: fs/remap_range.c:generic_remap_file_range_prep().
+        safe = shared and copy.writable.upper.fs_type == XFS
         if st.st_size and copy.writable.upper.ordered and not state.config.volatile:
             begin_write_back(fd)  # the disk writes while we do the other steps
     _give_metadata(copy, (fd, None), made)
     if copy.size is not None:
         # The copy lacks a part of the data, so it must not have the old mtime.
         touch(fd)
-    return Staged(copy, made.st_ino, fd)
+    return Staged(copy, made.st_ino, fd, safe)
 
 
 def _give_metadata(copy: Copy, target: Place, made: os.stat_result | None = None) -> None:
@@ -181,10 +190,10 @@ def _attributes(copy: Copy) -> Sequence[str]:
 
 
 def secure_data(staged: Staged) -> None:
-    """Wait until the data of `staged` is on disk, unless the mount is volatile."""
+    """Wait until the data of `staged` is on disk, unless it is safe or the mount is volatile."""
     copy, fd = staged.copy, staged.fd
     state = copy.state
-    if fd is None or copy.metacopy or not copy.st.st_size or state.config.volatile:
+    if fd is None or staged.safe or copy.metacopy or not copy.st.st_size or state.config.volatile:
         return
     with state.gate.outside():
         if copy.writable.upper.ordered:
@@ -195,13 +204,13 @@ def secure_data(staged: Staged) -> None:
 
 def copy_data(
     state: State, node: File, staged: int, size: int | None, *, stay: bool = False
-) -> None:
+) -> bool:
     """Copy the first `size` bytes of the data of `node` into `staged`; None copies all.
 
-    `stay` is that of `stage_copy`.
+    Returns whether the files share the data now.  `stay` is that of `stage_copy`.
     """
     if size == 0:
-        return
+        return False
     real, name = node.data or (node.real, node.rname)
     source, st = open_untouched(name, real.fd())
     if node.data is None and st.st_ino != node.rino:
@@ -209,7 +218,7 @@ def copy_data(
     length = st.st_size if size is None else min(size, st.st_size)
     if length == st.st_size and real.layer.reflinks and length > 0:
         if try_reflink(source, staged):
-            return
+            return True
         real.layer.reflinks = False
     holes = st.st_blocks * 512 < st.st_size
     if stay or in_upper(node):
@@ -219,3 +228,4 @@ def copy_data(
     else:
         with state.gate.outside():
             copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
+    return False

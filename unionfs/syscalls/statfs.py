@@ -11,6 +11,7 @@ ECRYPTFS = 0xF15F
 FUSE = 0x65735546  # virtiofs too
 TMPFS = 0x01021994
 RAMFS = 0x858458F6
+XFS = 0x58465342
 
 # Filesystems for which another machine or another process answers, so a call may never
 # return; statfs(2), and include/uapi/linux/magic.h.

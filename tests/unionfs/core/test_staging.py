@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -11,9 +13,14 @@ import pytest
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
+from tests.helpers.mounts import require_root, run
+from tests.helpers.small_disks import small_disk
 from tests.helpers.unions import errno_of, nodeid, state
-from unionfs.core import staging
+from unionfs.core import setup, staging
 from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
+from unionfs.syscalls.statfs import XFS
+
+BTRFS = 0x9123683E
 
 
 @pytest.fixture
@@ -59,6 +66,68 @@ def test_a_copy_that_fails_leaves_nothing(
         before = os.listdir(layers.work / "work")
         assert errno_of(lambda: stage(tree, name)) == errno.ENOSPC
         assert os.listdir(layers.work / "work") == before
+
+
+@pytest.mark.parametrize("kind", [XFS, BTRFS])
+def test_a_shared_copy_needs_no_sync_where_the_log_keeps_the_order(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    """btrfs does not: an fsync of the directory writes the name without the data."""
+
+    def share(source: int, target: int) -> bool:
+        os.write(target, os.read(source, 100))
+        return True
+
+    synced: list[int] = []
+    monkeypatch.setattr(staging, "try_reflink", share)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(int(fd)))
+    with layers.union() as tree:
+        upper = state(tree).require_upper().upper
+        upper.fs_type, upper.ordered = kind, False
+        tree.chmod(b"own", 0o600)
+        assert bool(synced) == (kind != XFS)
+        state(tree).lowers[0].reflinks = False
+        tree.chmod(b"other", 0o600)
+        assert len(synced) == (1 if kind == XFS else 2)
+
+
+@pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="xfsprogs is not here")
+def test_on_xfs_a_copy_is_whole_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_root()
+    content = {f"f{number:02}": f"content of {number}" * 500 for number in range(30)}
+    with small_disk(tmp_path, "xfs", 320 << 20) as top:
+        layers = Layers(top / "layers", content)
+        os.sync()
+        monkeypatch.setattr(setup, "syncfs", lambda _fd: None)
+        with layers.union() as tree:
+            for name in content:
+                tree.chmod(name.encode(), 0o600)
+                if name == "f20":  # writes the log so far, and the data of no file
+                    fd = os.open(layers.upper, os.O_RDONLY)
+                    os.fsync(fd)
+                    os.close(fd)
+        _crash(top)
+        run("umount", top)
+        run("mount", "-o", "loop", tmp_path / "image", top)
+        copies = [path for path in layers.upper.iterdir() if path.is_file()]
+        assert len(copies) > 20
+        for path in copies:
+            assert path.read_text() == content[path.name]
+            assert path.stat().st_mode & 0o777 in (0o600, 0o644)
+
+
+def _crash(top: Path) -> None:
+    """Stop the XFS at `top` as a crash does: what was not written yet is lost.
+
+    Source: XFS_IOC_GOINGDOWN, XFS_FSOP_GOING_FLAGS_NOLOGFLUSH of fs/xfs/libxfs/xfs_fs.h.
+    """
+    fd = os.open(top, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, 0x8004587D, struct.pack("=I", 2))
+    finally:
+        os.close(fd)
 
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)  # cap_net_raw, version 2
