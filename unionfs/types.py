@@ -6,6 +6,7 @@ are bytes and `st_blocks` counts 512-byte blocks.
 
 from __future__ import annotations
 
+import enum
 import os
 
 from unionfs.light_typing import NamedTuple, NewType
@@ -73,11 +74,23 @@ class Renewed(NamedTuple):
     had_one_name: bool
 
 
+class LookedUp(enum.Enum):
+    """Which names of a listing its reader looks up by itself, one after the other.
+
+    The listing need not find out their st_ino, which for a copy takes a lookup, too.
+    """
+
+    NOTHING = enum.auto()
+    DIRECTORIES = enum.auto()
+    EVERYTHING = enum.auto()
+
+
 class DirEntry(NamedTuple):
     """One name of a merged directory.
 
     `cookie` is the offset at which a listing continues after this entry; `d_type` is a
-    DT_* value; `st_ino` is the one that stat(2) shows.
+    DT_* value; `st_ino` is the one that stat(2) shows, or for a name that is `LookedUp` that of
+    the real file.
     """
 
     cookie: int

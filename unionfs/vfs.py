@@ -37,6 +37,7 @@ from unionfs.types import (
     DirEntry,
     Fh,
     Frozen,
+    LookedUp,
     NodeId,
     Renewed,
     Restored,
@@ -334,7 +335,9 @@ class Extents(Protocol):
         """Answer FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their setting counterparts."""
         ...
 
-    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
+    def listdir(
+        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
+    ) -> Iterator[DirEntry]:
         """Like `readdir`, for a directory without an fh."""
         ...
 

@@ -109,13 +109,14 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
         if st is not None:
             return kid, st
         detach_locked(parent, name, kid)
-    found = loaded.find(name)
-    if found is LOWER:
-        real = parent.lowers[loaded.lower[name] >> INO_SHIFT & POSITION_MASK]
-    elif found is ABSENT or found is WHITED_OUT:
-        return None
-    else:
+    # Not `Loaded.find`: a call takes time.
+    if name in loaded.upper:
         real = parent.require_upper()
+    else:
+        packed = None if name in loaded.whiteouts else loaded.lower.get(name)
+        if packed is None:
+            return None
+        real = parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
     try:
         st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
     except OSError as error:
@@ -419,8 +420,9 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
     if in_upper:
         ino = read_file_marks(state, node, real.fd(), name, st) or ino
     else:
-        ino = read_lower_marks(state, node, st) or ino
-        if node.data is None and state.layers_immutable and stat.S_ISREG(st.st_mode):
+        if not real.layer.bottom:
+            ino = read_lower_marks(state, node, st) or ino
+        if node.kind == stat.S_IFREG and node.data is None and state.layers_immutable:
             node.found_size = st.st_size
     return _enter_file(state, node, ino, key)
 

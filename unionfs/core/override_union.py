@@ -43,7 +43,7 @@ from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import utimens_at
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, NodeId, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, LookedUp, NodeId, SetAttr
 
 _CAPABILITY = b"security.capability"
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
@@ -279,8 +279,11 @@ class OverrideUnion(UnionFs):
 
     # -- listings --
 
-    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
-        return self._with_types(self._table.directory(nodeid), super().listdir(nodeid, offset))
+    def listdir(
+        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
+    ) -> Iterator[DirEntry]:
+        entries = super().listdir(nodeid, offset, looked_up)
+        return self._with_types(self._table.directory(nodeid), entries)
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
         return self._with_types(self._dir_handle(fh), super().readdir(fh, offset))

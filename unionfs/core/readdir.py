@@ -18,7 +18,7 @@ from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
-from unionfs.types import DirEntry, StIno
+from unionfs.types import DirEntry, LookedUp, StIno
 
 
 class Listing:
@@ -39,7 +39,9 @@ _POSITION_MASK = (1 << _GENERATION_SHIFT) - 1
 _DOTS = 2
 
 
-def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
+def list_dir(
+    state: State, d: Dir, offset: int, looked_up: LookedUp = LookedUp.NOTHING
+) -> Iterator[DirEntry]:
     """Yield the entries after cookie `offset`; a removed directory has none."""
     if offset == 0:
         with d.lock:
@@ -65,6 +67,8 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
             # Two listings have come meanwhile: rather a name twice than never.
             position = min(position, _DOTS)
     base = generation << _GENERATION_SHIFT
+    all_follow = looked_up is LookedUp.EVERYTHING
+    directories_follow = looked_up is LookedUp.DIRECTORIES
     if position == 0:
         yield DirEntry(base | 1, b".", DT_DIR, d.st_ino)
     if position <= 1:
@@ -78,8 +82,14 @@ def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
         if packed is None and name not in loaded.whiteouts:
             packed = loaded.lower.get(name)
         if packed is not None:
-            st_ino = _entry_ino(state, d, name, packed, in_upper)
-            yield DirEntry(base | (index + _DOTS + 1), name, packed & TYPE_MASK, st_ino)
+            d_type = packed & TYPE_MASK
+            st_ino: StIno
+            if all_follow or (directories_follow and d_type == DT_DIR):
+                # Not `StIno(...)`: a call for each entry takes time.
+                st_ino = packed >> (INO_SHIFT if in_upper else LOW_SHIFT)  # type: ignore[assignment]
+            else:
+                st_ino = _entry_ino(state, d, name, packed, in_upper)
+            yield DirEntry(base | (index + _DOTS + 1), name, d_type, st_ino)
 
 
 def _touch_atime(d: Dir) -> None:

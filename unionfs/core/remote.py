@@ -19,7 +19,7 @@ from unionfs.core.inode import Dir, File, Node, in_upper, lower_position
 from unionfs.core.layer import RealDir
 from unionfs.core.union import UnionFs
 from unionfs.syscalls import xattr
-from unionfs.types import Attr, Backing, DirEntry, Fh, NodeId, SetAttr
+from unionfs.types import Attr, Backing, DirEntry, Fh, LookedUp, NodeId, SetAttr
 
 
 def await_dir(d: Dir) -> None:
@@ -142,9 +142,11 @@ class RemoteUnion(UnionFs):
             return None
         return super().backing(fh)
 
-    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
+    def listdir(
+        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
+    ) -> Iterator[DirEntry]:
         await_dir(self._table.directory(nodeid))
-        return super().listdir(nodeid, offset)
+        return super().listdir(nodeid, offset, looked_up)
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
         await_dir(self._dir_handle(fh))

@@ -131,8 +131,8 @@ class State:
     `ahead` reads directories ahead, if there may be a thread for it.
     `generation` counts the freezes.  `write_back_ns` is how long the disk of the upper took
     lately to write the data of a copy_up, `read_ns` how long the disk of a layer took to read what
-    was not in memory.  `passes_through` says that the kernel reads and writes
-    real files by itself, each inode one.
+    was not in memory, and `reads_disk` says that the last short read came from there.
+    `passes_through` says that the kernel reads and writes real files by itself, each inode one.
     """
 
     __slots__ = (
@@ -152,6 +152,7 @@ class State:
         "passes_through",
         "read_ns",
         "reads_all",
+        "reads_disk",
         "rename_lock",
         "spares_upper_atime",
         "table",
@@ -189,6 +190,7 @@ class State:
         self.ahead: ReadAhead | None = None
         self.generation = 0
         self.write_back_ns = self.read_ns = _UNKNOWN_NS
+        self.reads_disk = False
         self.passes_through = False
         self.gate = Gate()
         self.table = InodeTable()

@@ -67,6 +67,7 @@ from unionfs.types import (
     DirEntry,
     Fh,
     Frozen,
+    LookedUp,
     NodeId,
     Renewed,
     Restored,
@@ -302,7 +303,7 @@ class UnionFs:
             fd = handle.fd
             if fd is None:
                 fd = reopen(self._state, node, os.O_RDONLY)
-            done = read_into(self._state, fd, buffer, 0, wait=wait)
+            done = read_into(self._state, fd, buffer, 0, wait=wait, enough=size)
         except OSError:
             return None  # a READ will report the error
         if done is None:
@@ -393,8 +394,10 @@ class UnionFs:
         kinds = {layer.fs_type for layer in layers}
         return 2 if kinds & {OVERLAYFS, ECRYPTFS} else 1
 
-    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
-        return list_dir(self._state, self._table.directory(nodeid), offset)
+    def listdir(
+        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
+    ) -> Iterator[DirEntry]:
+        return list_dir(self._state, self._table.directory(nodeid), offset, looked_up)
 
     def syncfs(self) -> None:
         writable = self._state.writable

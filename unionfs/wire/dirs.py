@@ -8,7 +8,7 @@ one request for each file if a program wants them, so `Demand` watches whether i
 
 from __future__ import annotations
 
-from unionfs.types import NodeId
+from unionfs.types import LookedUp, NodeId
 from unionfs.vfs import ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -121,13 +121,14 @@ class Directories:
         lookup = self._fs.lookup
         demand = self._demand
         files = demand.begin(nodeid) if offset == 0 else demand.wanted
-        for cookie, name, d_type, st_ino in self._fs.listdir(nodeid, offset):
+        looked_up = LookedUp.EVERYTHING if files else LookedUp.DIRECTORIES
+        for cookie, name, d_type, st_ino in self._fs.listdir(nodeid, offset, looked_up):
             length = len(name)
             end = at + (head + length + 7 & ~7)
             if end > limit:
                 break
             attr = None
-            if (files or d_type == _DT_DIR) and name != b"." and name != b"..":
+            if (name != b"." and name != b"..") if d_type == _DT_DIR else files:
                 try:
                     attr = lookup(nodeid, name)
                 except OSError:

@@ -78,6 +78,42 @@ def test_a_short_wait_for_a_quick_disk_is_no_reason_for_another_thread(
         assert read(wait=False) == 4
 
 
+def test_files_from_the_disk_are_not_looked_for_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that may not wait fails for each of them; what comes from memory needs no stat."""
+    now, took, asked = 0, 100_000, 0
+    preadv = os.preadv
+
+    def read(fd: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        nonlocal now, asked
+        asked += 1
+        if flags & os.RWF_NOWAIT and took > 10_000:
+            raise BlockingIOError(errno.EAGAIN, "")
+        now += took
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", read)
+    monkeypatch.setattr(file_module, "perf_counter_ns", lambda: now)
+    (tmp_path / "data").write_bytes(b"data")
+    fd = Fd(os.open(tmp_path / "data", os.O_RDONLY))
+
+    def calls() -> int:
+        before = asked
+        assert read_into(union, fd, bytearray(5), 0, wait=False, enough=4) == 4
+        return asked - before
+
+    with Layers(tmp_path / "layers").union() as tree:
+        union = state(tree)
+        assert [calls() for _ in range(3)] == [2, 1, 1]
+        took = 2_000
+        monkeypatch.setattr(os, "fstat", None)
+        assert [calls() for _ in range(3)] == [1, 1, 1]
+        took = 100_000
+        assert [calls() for _ in range(3)] == [2, 1, 1]
+        monkeypatch.undo()
+
+
 def test_what_waits_for_a_disk_is_slow(tmp_path: Path) -> None:
     with Layers(tmp_path, {"file": "x" * 1_000_000, "empty": ""}).union() as tree:
         fs, file, empty = tree.fs, nodeid(tree, b"file"), nodeid(tree, b"empty")

@@ -11,7 +11,11 @@ import pytest
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.unions import core, nodeid
-from unionfs.types import ROOT_NODEID, DirEntry, NodeId
+from unionfs.core import readdir
+from unionfs.core.inode import Dir
+from unionfs.core.lookup import NodeStat, lookup_locked
+from unionfs.core.state import State
+from unionfs.types import ROOT_NODEID, DirEntry, LookedUp, NodeId
 
 
 def listed(tree: CoreDriver, nodeid: NodeId, offset: int = 0) -> list[DirEntry]:
@@ -33,6 +37,42 @@ def test_the_dots_have_the_numbers_stat_shows(tmp_path: Path) -> None:
         dot, dots = listed(tree, nodeid(tree, b"d"))
         assert (dot.st_ino, dots.st_ino) == (tree.lstat(b"d").ino, tree.lstat(b"").ino)
         assert listed(tree, ROOT_NODEID)[1].st_ino == tree.lstat(b"").ino
+
+
+def test_names_that_are_looked_up_anyway_are_not_looked_up_for_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a merged directory the number of a copy takes a lookup."""
+    layers = Layers(tmp_path, {"d": {"file": "x", "sub": {}}})
+    with layers.union() as tree:
+        tree.chmod(b"d/file", 0o600)
+        tree.chmod(b"d/sub", 0o700)
+        shown = {entry.name: entry.st_ino for entry in listed(tree, nodeid(tree, b"d"))}
+    with layers.union() as tree:
+        held = nodeid(tree, b"d")
+        asked: set[bytes] = set()
+
+        def counting(state: State, d: Dir, name: bytes) -> NodeStat | None:
+            asked.add(name)
+            return lookup_locked(state, d, name)
+
+        monkeypatch.setattr(readdir, "lookup_locked", counting)
+        names, lookups = {}, {}
+        for looked_up in LookedUp:
+            asked.clear()
+            entries = list(core(tree).listdir(held, 0, looked_up))
+            assert {entry.name for entry in entries} == shown.keys()
+            assert all(entry.st_ino for entry in entries)
+            assert [entry.st_ino for entry in entries[:2]] == [shown[b"."], shown[b".."]]
+            names[looked_up] = {entry.name: entry.st_ino for entry in entries}
+            lookups[looked_up] = asked.copy()
+        assert lookups == {
+            LookedUp.NOTHING: {b"file", b"sub"},
+            LookedUp.DIRECTORIES: {b"file"},
+            LookedUp.EVERYTHING: set(),
+        }
+        assert names[LookedUp.NOTHING] == shown
+        assert names[LookedUp.DIRECTORIES][b"file"] == shown[b"file"]
 
 
 def test_a_directory_may_change_while_it_is_read(tmp_path: Path) -> None:

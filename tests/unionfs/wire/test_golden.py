@@ -18,7 +18,7 @@ import pytest
 
 from tests.unionfs.wire.kernel import reply_to
 from unionfs.credentials import Credentials
-from unionfs.types import Attr, DirEntry, NodeId, SetAttr, StIno
+from unionfs.types import Attr, DirEntry, LookedUp, NodeId, SetAttr, StIno
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer, Request
@@ -192,7 +192,7 @@ CASES = (
          [("listdir", NODEID, n64(2))], u64(0x93) + u64(0x91) + u32(4) + u32(8) + b"name\0\0\0\0",
          {"listdir": [DirEntry(0x91, b"name", 8, StIno(0x93))]}),
     Case(Opcode.READDIRPLUS, U64[1] + U64[2] + u32(999) + U32[4] + U64[5] + U32[6] + U32[7],
-         [("listdir", NODEID, n64(2)), ("lookup", NODEID, b"name")],
+         [("listdir", NODEID, n64(2), LookedUp.DIRECTORIES), ("lookup", NODEID, b"name")],
          ENTRY + u64(0x62) + u64(0x91) + u32(4) + u32(4) + b"name\0\0\0\0",
          {"listdir": [DirEntry(0x91, b"name", 4, StIno(0x93))], "lookup": ATTR}),
 )  # fmt: skip
