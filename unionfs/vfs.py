@@ -384,6 +384,17 @@ class Passthrough(Protocol):
         """
         ...
 
+    def open_small(
+        self, nodeid: NodeId, flags: int, wait: bool
+    ) -> tuple[Fh, int, bytearray | None] | None:
+        """Open an unchanged small file of a lower for reading; None for any other file.
+
+        Returns its fh, which may stay open (see `lasting_version`), its `version` and its
+        content.  That is None if the file is empty or cannot be read, and without `wait` if
+        that would mean to wait for a disk, which reads then.  Raises what `open` does.
+        """
+        ...
+
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
         """Return the content of an unchanged lower file of at most `limit` bytes.
 

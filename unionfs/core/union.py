@@ -32,7 +32,7 @@ from unionfs.core.file import (
 )
 from unionfs.core.fileattr import fileattr
 from unionfs.core.freeze import freeze, paths_open_for_writing
-from unionfs.core.inode import Dir, File, Node, in_upper
+from unionfs.core.inode import SMALL, Dir, File, Node, in_upper
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import lookup
@@ -291,6 +291,19 @@ class UnionFs:
             fixed=state.writable is None,
             guarded=upper and not handle.plain and is_guarded(fd),
         )
+
+    def open_small(
+        self, nodeid: NodeId, flags: int, wait: bool
+    ) -> tuple[Fh, int, bytearray | None] | None:
+        node = self._table.nodes.get(nodeid)
+        if type(node) is not File or not node.is_small():
+            return None
+        version = node.changed
+        fh = self.open(nodeid, flags)
+        try:
+            return fh, version, self.first_content(fh, SMALL, wait)
+        except BlockingIOError:
+            return fh, version, None
 
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
         handle = self._handle(fh)

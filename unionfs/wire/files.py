@@ -16,7 +16,7 @@ from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
 from unionfs.wire.locks import Locks
-from unionfs.wire.modes import ELF, Backings, Cache, Modes
+from unionfs.wire.modes import ELF, Backings, Cache, Mode, Modes
 from unionfs.wire.request import Defer, Handlers, Request
 from unionfs.wire.unopened import Unopened
 
@@ -107,10 +107,12 @@ class Files:
         if flags & _CHANGES == os.O_RDONLY:
             mode = modes.share(request, flags)
             if mode is not None:
-                abi.OPEN_OUT.pack_into(
-                    request.out, request.body, mode.fh, mode.flags, mode.backing_id
-                )
-                return abi.OPEN_OUT.size
+                return self._shared(mode, request)
+            if self._cache is not None and request.nodeid not in self._given:
+                self._defer_slow_open(request, flags)
+                opened = self._fs.open_small(request.nodeid, flags, request.wait)
+                if opened is not None:
+                    return self._open_small(self._cache, request, flags, *opened)
             return self._open_anew(request, flags, open_flags)
         modes.begin_change(request.nodeid, request.wait)
         try:
@@ -118,10 +120,36 @@ class Files:
         finally:
             modes.end_change(request.nodeid)
 
+    def _defer_slow_open(self, request: Request, flags: int) -> None:
+        if not request.wait and self._fs.slow_open(request.nodeid, flags):
+            raise Defer
+
+    def _shared(self, mode: Mode, request: Request) -> int:
+        """Answer an OPEN with the handle that the readers of a file share."""
+        abi.OPEN_OUT.pack_into(request.out, request.body, mode.fh, mode.flags, mode.backing_id)
+        return abi.OPEN_OUT.size
+
+    def _open_small(
+        self,
+        cache: Cache,
+        request: Request,
+        flags: int,
+        fh: Fh,
+        version: int,
+        data: bytearray | None,
+    ) -> int:
+        """Do as `_give` and `_put_open` for the first OPEN of a small file, which most are."""
+        nodeid, modes = request.nodeid, self._modes
+        with modes.lock:
+            self._give_locked(cache, fh, nodeid, data)
+            mode = modes.begin_small_locked(fh, nodeid, version)
+        if mode is None:
+            return self._put_open(fh, nodeid, flags, request, request.body)
+        return self._shared(mode, request)
+
     def _open_anew(self, request: Request, flags: int, open_flags: int) -> int:
         fs = self._fs
-        if not request.wait and fs.slow_open(request.nodeid, flags):
-            raise Defer
+        self._defer_slow_open(request, flags)
         fh = fs.open(request.nodeid, flags)
         try:
             if open_flags & abi.OPEN_KILL_SUIDGID:
@@ -146,11 +174,15 @@ class Files:
         if flags & _CHANGES == os.O_RDONLY:
             data = self._content_to_give(fh, request, flags)
         with self._modes.lock:
-            if nodeid not in self._given:
-                changes = self._modes.is_changing_locked(nodeid)
-                if data is not None and not changes and self._fs.is_as_found(fh):
-                    cache.store(nodeid, data)
-                self._given.add(nodeid)
+            self._give_locked(cache, fh, nodeid, data)
+
+    def _give_locked(self, cache: Cache, fh: Fh, nodeid: NodeId, data: bytearray | None) -> None:
+        """Give the kernel `data` if nobody has done so; the caller holds the lock of the modes."""
+        if nodeid not in self._given:
+            changes = self._modes.is_changing_locked(nodeid)
+            if data is not None and not changes and self._fs.is_as_found(fh):
+                cache.store(nodeid, data)
+            self._given.add(nodeid)
 
     def _content_to_give(self, fh: Fh, request: Request, flags: int) -> bytearray | None:
         """Return the content of a file, None if it is large or read by passthrough."""

@@ -239,6 +239,17 @@ class Modes:
             mode.handles += 1
             return mode
 
+    def begin_small_locked(self, fh: Fh, nodeid: NodeId, version: int) -> Mode | None:
+        """Return the mode of a small lower file that is open as `fh`; the caller holds the lock.
+
+        None if it has a mode already, or was copied up; `open` then says what to do.
+        """
+        if nodeid in self._modes or not self._fs.is_as_found(fh):
+            return None
+        mode = self._modes[nodeid] = Mode(0, version, self._keep, program=False, small=True)
+        mode.fh = fh
+        return mode
+
     def open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request) -> Mode | None:
         """Return the mode of `nodeid` and count the handle `fh` in it; on errors release `fh`.
 

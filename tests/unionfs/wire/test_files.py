@@ -11,7 +11,7 @@ import pytest
 
 from tests.unionfs.wire.kernel import Given, Kernel, Table
 from unionfs.core.union import UnionFs
-from unionfs.types import FMODE_EXEC, ROOT_NODEID, Attr, Fh
+from unionfs.types import FMODE_EXEC, ROOT_NODEID, Attr, Fh, NodeId
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer
@@ -209,6 +209,51 @@ def test_a_file_changed_while_it_was_read_is_not_given(
     monkeypatch.setattr(fs, "first_content", while_another_opens_it)
     kernel.open(nodeid, os.O_RDONLY)
     assert cache.files == []
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open still", "closed again"])
+def test_a_small_file_copied_up_while_it_was_opened_is_passed_through(
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    table = Table()
+    kernel = Kernel(fs, Terms(backings=table, cache=Given()))
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
+    first_content = fs.first_content
+    writers: list[tuple[int, int, int]] = []
+
+    def while_another_opens_it(fh: Fh, limit: int, wait: bool) -> bytearray | None:
+        content = first_content(fh, limit, wait)
+        writers.append(kernel.open(nodeid, os.O_RDWR))
+        if closed:
+            kernel.ask(Opcode.RELEASE, nodeid, abi.RELEASE_IN.pack(writers[0][0], os.O_RDWR, 0, 0))
+        return content
+
+    monkeypatch.setattr(fs, "first_content", while_another_opens_it)
+    reader, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
+    assert flags & abi.FOPEN_PASSTHROUGH
+    assert list(table.open) == [backing_id]
+    if not closed:
+        assert backing_id == writers[0][2]
+        kernel.ask(Opcode.RELEASE, nodeid, abi.RELEASE_IN.pack(writers[0][0], os.O_RDWR, 0, 0))
+    kernel.release(nodeid, reader)
+    assert not table.open
+
+
+def test_only_small_files_of_a_lower_that_were_never_changed_are_opened_as_such(
+    fs: UnionFs,
+) -> None:
+    kernel = Kernel(fs, Terms(cache=Given()))
+    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
+    opened = fs.open_small(nodeid, os.O_RDONLY, True)
+    assert opened is not None
+    assert opened[1:] == (0, bytearray(b"data"))
+    fs.release(opened[0])
+    for other in (ROOT_NODEID, NodeId(1 << 40), kernel.nodeid(ROOT_NODEID, b"big")):
+        assert fs.open_small(other, os.O_RDONLY, True) is None
+    kernel.ask(
+        Opcode.RELEASE, nodeid, abi.RELEASE_IN.pack(kernel.open(nodeid, os.O_RDWR)[0], 2, 0, 0)
+    )
+    assert fs.open_small(nodeid, os.O_RDONLY, True) is None
 
 
 def test_what_is_large_empty_or_in_the_upper_is_not_given(fs: UnionFs) -> None:
