@@ -158,7 +158,8 @@ class EngineStore:
                 data = (directory / f"{name}.json").read_bytes()
         except FileNotFoundError:
             raise NotFound(
-                f"{self.root} is not a store of podman or buildah with the driver overlay"
+                f"{self.root} is not a store of podman or buildah with the driver overlay; "
+                f"for one that is elsewhere give {ENGINE_PREFIX}[DIRECTORY]IMAGE"
             ) from None
         except OSError as error:
             raise StoreError(f"{directory} cannot be read: {error.strerror}") from error

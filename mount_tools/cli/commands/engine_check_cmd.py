@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from layerstore.errors import StoreError
 from mount_tools.cli import framework
 from mount_tools.cli.errors import Exit
 from mount_tools.cli.invocation import Invocation, say
@@ -22,7 +23,11 @@ def engine_check(_: Invocation, /, directory: str, json: bool) -> None:
     says."""
     from mount_tools.daemon.machine_check import check_machine
 
-    found = check_machine(Path(directory))
+    try:
+        found = check_machine(Path(directory))
+    except OSError as error:
+        problem = f"no scratch directory can be made in {directory}: {error.strerror}"
+        raise StoreError(problem) from None
     if json:
         say(as_json(finding._asdict() for finding in found), end="")
     else:

@@ -44,4 +44,5 @@ def test_nothing_can_be_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_such_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine-check", "--dir", str(tmp_path / "none")]) == 1
-    assert "No such file" in capsys.readouterr().err
+    said = f"no scratch directory can be made in {tmp_path}/none: No such file or directory"
+    assert said in capsys.readouterr().err
