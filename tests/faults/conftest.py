@@ -22,8 +22,9 @@ class NoSyncs:
     def __init__(self, _most: int) -> None:
         self._ended: list[tuple[int, int]] = []
 
-    def begin(self, _fd: int, number: int) -> None:
-        self._ended.append((number, 0))
+    def begin(self, files: list[tuple[int, int]]) -> int:
+        self._ended += [(number, 0) for _, number in files]
+        return len(files)
 
     def ended(self, _least: int) -> list[tuple[int, int]]:
         ended, self._ended = self._ended, []

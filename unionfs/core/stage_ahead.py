@@ -309,7 +309,7 @@ class StageAhead:
         names, made = run.listing.names, list[_Ahead]()
         end = min(run.at + MOST, len(names))
         try:
-            while len(made) < min(_A_TIME, run.count) and run.front + 1 < end:
+            while len(made) < min(_A_TIME, run.count + 1) and run.front + 1 < end:
                 if len(self._staged) >= MOST:
                     oldest = next(iter(list(self._staged)), None)
                     if oldest is None or oldest.parent is parent:
