@@ -335,10 +335,13 @@ def _stage_link(node: File, work: WorkDir) -> bytes | None:
         os.link(rname, staged, src_dir_fd=real.fd(), dst_dir_fd=work.fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    if lstat_at(work.fd, staged).st_ino == node.rino:
-        return staged
-    work.discard(staged)
-    return None
+    is_it = False
+    try:
+        is_it = lstat_at(work.fd, staged).st_ino == node.rino
+    finally:
+        if not is_it:
+            work.discard(staged)
+    return staged if is_it else None
 
 
 def set_delta(state: State, node: File, delta: int) -> None:
