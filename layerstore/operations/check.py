@@ -200,7 +200,11 @@ def _lost(store: Store, layer: Layer) -> Finding:
     problem = "has lost its files"
     if layer.is_elsewhere:
         problem += f": {layer.diff}, in another store, is gone"
-    repairable = os.path.lexists(layer.path) or bool(store.layers.blobs(layer.diff_id))
+    try:
+        store.layers.chain(layer.parent)
+        repairable = bool(store.layers.blobs(layer.diff_id))
+    except NotFound:
+        repairable = False  # it is unpacked upon the layers beneath it
     return Finding("layer", layer.chain_id, problem, repairable=repairable)
 
 

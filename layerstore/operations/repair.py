@@ -6,8 +6,8 @@ what belongs to nothing, is moved to `<root>/quarantine/` under the same name, f
 to decide.  Only what a process was building when it was killed is deleted.
 
 A damaged layer is unpacked again from the archive that it came from, if that was kept;
-otherwise it is moved to quarantine.  The images that need it cannot be used until one of
-them is loaded again.  A layer in use is not moved.
+otherwise it is moved to quarantine, unless it has lost all its files.  The images that need it
+cannot be used until one of them is loaded again.  A layer in use is not moved.
 
 Threading: any thread.
 """
@@ -103,7 +103,10 @@ class _Repairs:
             return self._set_aside(layer.path) or Repair(True, "forgotten")
         if finding.harmless:
             return Repair(True, "moved to its place") if store.layers.settle() else None
-        return self._unpack_again(layer) or self._set_aside(layer.path)
+        again = self._unpack_again(layer)
+        if again is None and layer.diff.is_dir():
+            return self._set_aside(layer.path)
+        return again
 
     def _unpack_again(self, layer: Layer) -> Repair | None:
         """Unpack the layer again from a blob it came from; return None if there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -94,6 +95,18 @@ def test_other_damaged_layer_is_moved_aside_and_healed_by_a_load(store: Store) -
     add_image(store, A, B)
     assert check(store) == []
     assert (base.diff / "etc/motd").read_text() == "hello"
+
+
+def test_nothing_is_moved_of_layers_that_lost_all_files(store: Store) -> None:
+    """As where a container engine has removed them from its own store."""
+    image = add_image(store, A, B)
+    for layer in store.layers.chain(image.top):
+        shutil.rmtree(layer.diff)
+    repaired = repair(store)
+    assert not any(found.repairable or (found.repair and found.repair.done) for found in repaired)
+    assert not (store.root / "quarantine").exists()
+    add_image(store, A, B)
+    assert check(store) == []
 
 
 def test_layer_in_use_stays(store: Store) -> None:
