@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from tests.helpers.containers import Containers
@@ -17,6 +19,21 @@ def test_stop_asks_with_the_containers_own_signal_and_patience(containers: Conta
     waiting = containers.start("wait", "box")
     containers.ok("stop", "box")
     assert waiting.communicate(timeout=DEADLINE)[0] in ("3\n", "")
+    assert containers.ok("ps", "-aq") == ""
+
+
+def test_a_container_whose_keeper_was_stopped_ends_and_goes(containers: Containers) -> None:
+    """The keeper serves the root of the container, and records how it ended."""
+    for words, left in (
+        (("stop", "-t", "0", "box"), "Exited (137)"),
+        (("rm", "-f", "box"), ""),
+    ):
+        containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+        os.kill(containers.keeper("box"), signal.SIGSTOP)
+        assert containers.ok(*words) == "box"
+        assert containers.ok("ps", "-a", "--format", "{{.Status}}").startswith(left)
+        if left:
+            containers.ok("rm", "box")
     assert containers.ok("ps", "-aq") == ""
 
 
