@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -13,11 +14,15 @@ from tests.helpers.trees import Tree, assert_same
 
 _MAP = ("--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536")
 
-# crun refuses a machine that has version 2 of control groups beside version 1.
-_WITHOUT_HYBRID_CGROUPS = (
-    *("unshare", "-m", "sh", "-c"),
-    *('umount /sys/fs/cgroup/unified 2> /dev/null; exec "$@"', "sh"),
-)
+# crun refuses a machine that has version 2 of control groups beside version 1.  And it gives
+# the container's root the file that is its stdin: without a /dev/null of its own, the machine's.
+_APART = """
+umount /sys/fs/cgroup/unified 2> /dev/null
+mount -t tmpfs none /mnt; mknod -m 666 /mnt/null c 1 3
+mount --bind /mnt/null /dev/null; umount -l /mnt
+exec "$@"
+"""
+_WITHOUT_HYBRID_CGROUPS = ("unshare", "-m", "sh", "-c", _APART, "sh")
 
 _SCRIPT = """
 cd /data
@@ -51,5 +56,7 @@ def _run_and_commit(store: Store, options: Sequence[str]) -> Tree:
 )
 def test_run_and_commit(store: Store, native: Store, options: Sequence[str]) -> None:
     require_engines("podman", "crun", "conmon")
+    owner = os.stat(os.devnull).st_uid
     # Without the map: podman 4.3 commits the host's ids where it maps on kernel overlayfs.
     assert_same(_run_and_commit(native, ()), _run_and_commit(store, options))
+    assert os.stat(os.devnull).st_uid == owner
