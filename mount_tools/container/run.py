@@ -114,7 +114,11 @@ def _keep_started(start: _Start, viewer: socket.socket | None, reporter: Reporte
             running.root.await_end()
         release(container.directory)
         # That it is removed is synced, and all before it.
-        store.containers.finished(container, code, durable=not container.auto_remove)
+        durable, ended = not container.auto_remove, code
+        # Its own log or files may have filled the disk.
+        store.reserve.with_room(
+            lambda: store.containers.finished(container, ended, durable=durable)
+        )
         if container.auto_remove:
             with suppress(NotFound):  # another process has removed it
                 store.containers.remove(store.containers.get(container.id))

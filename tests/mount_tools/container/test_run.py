@@ -18,7 +18,7 @@ from layerstore.oci.run_config import RunConfig
 from mount_tools.container.process import launch_of
 from tests.helpers.containers import Containers, parent_of
 from tests.helpers.images import add_layer, config_of, diff_id
-from tests.helpers.mounts import DEADLINE, helper_environment, wait_until
+from tests.helpers.mounts import DEADLINE, helper_environment, run, wait_until
 from tests.helpers.processes import ending
 
 MESSAGES = ("Begun", "Recorded", "Terminal", "Running")
@@ -323,3 +323,22 @@ def _command_line(entry: Path) -> str:
         return (entry / "cmdline").read_text().removesuffix("\0")
     except OSError:
         return ""
+
+
+def test_the_status_is_recorded_though_the_command_filled_the_disk(
+    containers: Containers, tmp_path: Path
+) -> None:
+    """The space that the store keeps in reserve is given up for it."""
+    archive, small = tmp_path / "busy.tar", tmp_path / "small"
+    containers.ok("save", "-o", str(archive), "busy:1")
+    small.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=16m", "small", small)
+    try:
+        full = containers.beside(small / "store")
+        full.ok("load", "-i", str(archive))
+        fill = "dd if=/dev/zero of=/fill bs=64k 2>/dev/null; exit 7"
+        assert full("run", "--name", "box", "busy:1", "sh", "-c", fill).returncode == 7
+        assert full.ok("ps", "-a", "--format", "{{.Status}}").startswith("Exited (7)")
+        full.ok("rm", "box")
+    finally:
+        run("umount", "-l", small)
