@@ -13,6 +13,8 @@ from unionfs.vfs import ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
+from unionfs.wire.listings import Listings
+from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
 
 _DT_DIR = 4
@@ -67,11 +69,20 @@ class Directories:
     """
 
     def __init__(
-        self, fs: ExtendedFilesystem, encoder: Encoder, demand: Demand, *, opens: bool
+        self,
+        fs: ExtendedFilesystem,
+        encoder: Encoder,
+        demand: Demand,
+        listings: Listings,
+        cache: Cache | None,
+        *,
+        opens: bool,
     ) -> None:
         self._fs = fs
         self._encoder = encoder
         self._demand = demand
+        self._listings = listings
+        self._cache = cache
         self._opens = opens
 
     def handlers(self) -> Handlers:
@@ -99,6 +110,8 @@ class Directories:
 
     def _readdir(self, request: Request) -> int:
         _, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)
+        if offset == 0:
+            self._listings.begin(request.nodeid, request.pid)
         out, begin = request.out, request.body
         at, limit = begin, begin + min(size, request.limit)
         pack, head = abi.DIRENT.pack_into, abi.DIRENT_SIZE
@@ -110,11 +123,15 @@ class Directories:
             pack(out, at, st_ino, cookie, length, d_type)
             out[at + head : end] = name.ljust(end - at - head, b"\0")
             at = end
+        if at == begin:
+            self._end(request)
         return at - begin
 
     def _readdirplus(self, request: Request) -> int:
         _, offset, size, *_ = abi.READ_IN.unpack_from(request.args, request.at)
         out, begin, nodeid = request.out, request.body, request.nodeid
+        if offset == 0:
+            self._listings.begin(nodeid, request.pid)
         at, limit = begin, begin + min(size, request.limit)
         pack, head, entry_size = abi.DIRENT.pack_into, abi.DIRENTPLUS_SIZE, abi.ENTRY_SIZE
         no_entry = bytes(entry_size)
@@ -141,7 +158,15 @@ class Directories:
             pack(out, at + entry_size, st_ino, cookie, length, d_type)
             out[at + head : end] = name.ljust(end - at - head, b"\0")
             at = end
+        if at == begin:
+            self._end(request)
         return at - begin
+
+    def _end(self, request: Request) -> None:
+        """Let the kernel drop the listing it has kept, if that is out of date already."""
+        stale = self._listings.end(request.nodeid, request.pid)
+        if stale and self._cache is not None and not self._opens:
+            self._cache.forget_inode(request.nodeid)
 
     def _fsyncdir(self, request: Request) -> int:
         if not request.wait:

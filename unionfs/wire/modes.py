@@ -89,6 +89,10 @@ class Cache(Protocol):
         """Make the kernel ask for the attributes of `nodeid` before it next uses them."""
         ...
 
+    def forget_inode(self, nodeid: NodeId) -> None:
+        """Make it ask also for the data of a file, or the listing of a directory."""
+        ...
+
 
 class Mode:
     """How the kernel has an inode open, which is the same for all its handles.

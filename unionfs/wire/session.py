@@ -27,6 +27,7 @@ from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
 from unionfs.wire.files import Files
 from unionfs.wire.inodes import Inodes
+from unionfs.wire.listings import Listings
 from unionfs.wire.locks import Locks
 from unionfs.wire.modes import Backings, Cache
 from unionfs.wire.names import Names
@@ -43,6 +44,16 @@ _OPCODES = 64
 _HEAD = abi.OUT_HEADER.size
 _put_head = abi.OUT_HEADER.pack_into
 
+_NAMING = (
+    Opcode.SYMLINK,
+    Opcode.MKNOD,
+    Opcode.MKDIR,
+    Opcode.CREATE,
+    Opcode.LINK,
+    Opcode.UNLINK,
+    Opcode.RMDIR,
+)
+_MOVING = (Opcode.RENAME, Opcode.RENAME2)
 _CREATING = (Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.CREATE, Opcode.TMPFILE)
 
 # Not ASYNC_DIO: at the end of an asynchronous direct write the kernel does not drop the
@@ -115,6 +126,35 @@ def _with_ids(handler: Callable[[Request], int]) -> Callable[[Request], int]:
     return handle
 
 
+def _noting(
+    handler: Callable[[Request], int], changed: Callable[[NodeId], None]
+) -> Callable[[Request], int]:
+    """Return a handler that then tells `changed` in which directory names may have changed."""
+
+    def handle(request: Request) -> int:
+        try:
+            return handler(request)
+        finally:
+            changed(request.nodeid)
+
+    return handle
+
+
+def _noting_both(
+    handler: Callable[[Request], int], changed: Callable[[NodeId], None]
+) -> Callable[[Request], int]:
+    """Like `_noting`, for a rename, whose struct begins with the other directory."""
+
+    def handle(request: Request) -> int:
+        try:
+            return handler(request)
+        finally:
+            changed(request.nodeid)
+            changed(abi.RENAME_IN.unpack_from(request.args, request.at)[0])
+
+    return handle
+
+
 class Session:
     """One connection to the kernel.
 
@@ -143,11 +183,12 @@ class Session:
             fs, encoder, self._files.changing, xattrs=terms.xattrs, cache=terms.cache
         )
         demand = Demand()
+        self._listings = Listings()
         self._parts: list[Part] = [
             Names(fs, encoder, demand),
             self._inodes,
             self._files,
-            Directories(fs, encoder, demand, opens=terms.counts_reads),
+            Directories(fs, encoder, demand, self._listings, terms.cache, opens=terms.counts_reads),
         ]
         if locks is not None:
             self._parts.append(locks)
@@ -177,6 +218,10 @@ class Session:
             for opcode, handler, size in part.handlers():
                 if opcode in _CREATING and self.flags & Init.ALLOW_IDMAP:
                     handler = _with_ids(handler)
+                if opcode in _NAMING:
+                    handler = _noting(handler, self._listings.changed)
+                elif opcode in _MOVING:
+                    handler = _noting_both(handler, self._listings.changed)
                 self._handlers[opcode] = _apart(handler) if self.may_hang else handler
                 self.argument_sizes[opcode] = size
         body = abi.INIT_OUT.pack(

@@ -102,9 +102,13 @@ class Given:
     def __init__(self) -> None:
         self.files: list[tuple[int, bytes]] = []
         self.forgotten: list[NodeId] = []
+        self.dropped: list[NodeId] = []
 
     def store(self, nodeid: NodeId, data: bytes | bytearray) -> None:
         self.files.append((nodeid, bytes(data)))
 
     def forget_attributes(self, nodeid: NodeId) -> None:
         self.forgotten.append(nodeid)
+
+    def forget_inode(self, nodeid: NodeId) -> None:
+        self.dropped.append(nodeid)
