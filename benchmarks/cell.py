@@ -233,7 +233,8 @@ def opened_cell(
 
     With `is_mounted` false only the directories are made.  Raises as `subjects.mounted`.
     """
-    here = work / "cell"
+    # A name of its own, by which ext4 finds a place for it, see `isolation.spread`.
+    here = work / f"cell-{secrets.token_hex(4)}"
     place = Place(
         stack,
         upper=here / "upper",

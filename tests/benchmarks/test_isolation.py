@@ -5,6 +5,7 @@ That nothing stays behind when a signal ends a run is in `test_main`.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_kernel_without_the_setting_is_left_alone(
     with isolation.uring_restored():
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_subjects_make_is_placed_apart(tmp_path: Path) -> None:
+    kind = subprocess.run(["stat", "-fc", "%T", tmp_path], stdout=subprocess.PIPE, check=True)
+    isolation.spread(tmp_path)
+    if kind.stdout != b"ext2/ext3\n":
+        pytest.skip("only these have the flag")
+    shown = subprocess.run(["lsattr", "-d", tmp_path], stdout=subprocess.PIPE, check=True)
+    assert b"T" in shown.stdout.split()[0]
 
 
 def test_status_is_that_of_the_run_and_its_directory_goes(tmp_path: Path) -> None:
