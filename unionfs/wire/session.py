@@ -52,8 +52,9 @@ _NAMING = (
     Opcode.LINK,
     Opcode.UNLINK,
     Opcode.RMDIR,
+    Opcode.RENAME,
+    Opcode.RENAME2,
 )
-_MOVING = (Opcode.RENAME, Opcode.RENAME2)
 _CREATING = (Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.CREATE, Opcode.TMPFILE)
 
 # Not ASYNC_DIO: at the end of an asynchronous direct write the kernel does not drop the
@@ -127,30 +128,20 @@ def _with_ids(handler: Callable[[Request], int]) -> Callable[[Request], int]:
 
 
 def _noting(
-    handler: Callable[[Request], int], changed: Callable[[NodeId], None]
+    handler: Callable[[Request], int], changed: Callable[[NodeId], None], *, moves: bool
 ) -> Callable[[Request], int]:
-    """Return a handler that then tells `changed` in which directory names may have changed."""
+    """Return a handler that then tells `changed` in which directories names may have changed.
+
+    The struct of a request that `moves` a name begins with the other directory.
+    """
 
     def handle(request: Request) -> int:
         try:
             return handler(request)
         finally:
             changed(request.nodeid)
-
-    return handle
-
-
-def _noting_both(
-    handler: Callable[[Request], int], changed: Callable[[NodeId], None]
-) -> Callable[[Request], int]:
-    """Like `_noting`, for a rename, whose struct begins with the other directory."""
-
-    def handle(request: Request) -> int:
-        try:
-            return handler(request)
-        finally:
-            changed(request.nodeid)
-            changed(abi.RENAME_IN.unpack_from(request.args, request.at)[0])
+            if moves:
+                changed(abi.RENAME_IN.unpack_from(request.args, request.at)[0])
 
     return handle
 
@@ -219,9 +210,8 @@ class Session:
                 if opcode in _CREATING and self.flags & Init.ALLOW_IDMAP:
                     handler = _with_ids(handler)
                 if opcode in _NAMING:
-                    handler = _noting(handler, self._listings.changed)
-                elif opcode in _MOVING:
-                    handler = _noting_both(handler, self._listings.changed)
+                    moves = opcode in (Opcode.RENAME, Opcode.RENAME2)
+                    handler = _noting(handler, self._listings.changed, moves=moves)
                 self._handlers[opcode] = _apart(handler) if self.may_hang else handler
                 self.argument_sizes[opcode] = size
         body = abi.INIT_OUT.pack(
