@@ -113,7 +113,6 @@ class Connection:
     def __init__(self, fs: DirectFilesystem, fuse_fd: int, terms: Terms, io_uring: str) -> None:
         """Raises `MountError` if `io_uring` is "on" and not available."""
         self._fd = fuse_fd
-        self.notifier = DeviceNotifier(fuse_fd)
         self._deferred = Deferred(may_hang=terms.may_hang)
         self._readers: list[threading.Thread] = []
         self._turns = Turns()
@@ -130,6 +129,7 @@ class Connection:
                 self._without_rings(error.strerror)
         # Only if the rings exist: after INIT the kernel waits for all of them.
         self.session = Session(fs, terms._replace(uring=bool(self._queues)))
+        self.notifier = DeviceNotifier(fuse_fd, self.session.names_changed)
         self._over = threading.Event()
         self.gate = fs.gate
         self._failure: BaseException | None = None

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 
 from unionfs.syscalls.lowered import WithoutFsetid, lower_thread
 from unionfs.types import NodeId
@@ -54,16 +55,22 @@ class DeviceBackings:
 class DeviceNotifier:
     """Notices to the kernel; see `vfs.Notifier`."""
 
-    def __init__(self, fuse_fd: int) -> None:
+    def __init__(self, fuse_fd: int, changed: Callable[[NodeId], None] | None = None) -> None:
+        """`changed` is told first of which directories the listing is to be forgotten."""
         self._fuse_fd = fuse_fd
+        self._changed = changed
 
     def forget_attributes(self, nodeid: NodeId) -> None:
         self._send(notify.inode(nodeid, -1, 0))
 
     def forget_inode(self, nodeid: NodeId) -> None:
+        if self._changed is not None:
+            self._changed(nodeid)
         self._send(notify.inode(nodeid, 0, 0))
 
     def forget_name(self, parent: NodeId, name: bytes) -> None:
+        if self._changed is not None:
+            self._changed(parent)
         self._send(notify.entry(parent, name))
 
     def _send(self, message: bytes) -> None:

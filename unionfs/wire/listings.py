@@ -7,7 +7,9 @@ the kernel note that what it is about to keep is of now; then the first fills it
 that are gone would be listed, or new ones not, until the directory changes again.
 
 So when the end of a listing is asked for, after the kernel has kept the rest, and the
-directory was changed since a listing began, the kernel is told to drop what it keeps.
+directory was changed since a listing began, the kernel is told to drop what it keeps.  It does
+not matter who changed it: a request, or a restore, of which the kernel hears by a notice that
+forgets what it has kept until then.
 
 Threading: each step is one operation on a dictionary or a set.  Where two threads meet, a
 listing counts as out of date, which costs no more than asking for it again.

@@ -150,7 +150,8 @@ class Session:
     """One connection to the kernel.
 
     `counts` has the number of requests by opcode.  `argument_sizes` has, after INIT, the size
-    in bytes of the opcode's own struct for each opcode that has a reply.
+    in bytes of the opcode's own struct for each opcode that has a reply.  `names_changed` is to
+    be called with each directory in which names were changed without a request.
     """
 
     def __init__(self, fs: DirectFilesystem, terms: Terms) -> None:
@@ -175,6 +176,7 @@ class Session:
         )
         demand = Demand()
         self._listings = Listings()
+        self.names_changed = self._listings.changed
         self._parts: list[Part] = [
             Names(fs, encoder, demand),
             self._inodes,

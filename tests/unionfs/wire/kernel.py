@@ -34,8 +34,15 @@ class Table:
 class Kernel:
     """Asks a session what the kernel would, and takes the replies apart."""
 
-    def __init__(self, fs: UnionFs, terms: Terms, offered: int = EVERYTHING) -> None:
-        self.session = Session(fs, terms)
+    def __init__(
+        self,
+        fs: UnionFs,
+        terms: Terms,
+        offered: int = EVERYTHING,
+        *,
+        session: Session | None = None,
+    ) -> None:
+        self.session = session or Session(fs, terms)
         self.reply = self.session.init(init_request(offered))
 
     def ask(

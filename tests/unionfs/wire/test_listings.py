@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from functools import partial
+
 import pytest
 
 from tests.unionfs.wire.kernel import Given, Kernel
 from unionfs.core.union import UnionFs
+from unionfs.transports.dev_fuse import Connection
 from unionfs.types import ROOT_NODEID, NodeId
 from unionfs.wire import abi, listings
 from unionfs.wire.abi import Opcode
@@ -106,3 +110,21 @@ def test_readers_that_stop_early_are_not_remembered_for_ever() -> None:
         known.begin(NodeId(number), 1)
     assert known.end(NodeId(0), 1)
     assert not known.end(NodeId(10 * listings.MOST - 1), 1)
+
+
+def test_a_restore_in_a_listing_drops_it(fs: UnionFs) -> None:
+    """It is no request: the kernel hears of it by notices."""
+    cache = Given()
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+        connection = Connection(fs, ours.fileno(), Terms(cache=cache), "off")
+        kernel = Kernel(fs, connection.session.terms, session=connection.session)
+        d = kernel.nodeid(ROOT_NODEID, b"d")
+        tell = connection.notifier
+        for notice in (partial(tell.forget_inode, d), partial(tell.forget_name, d, b"name1")):
+            assert _list(kernel, Opcode.READDIRPLUS, d, 0, pid=1)
+            notice()
+            assert _list(kernel, Opcode.READDIRPLUS, d, 0, pid=2)
+            assert not _list(kernel, Opcode.READDIRPLUS, d, _END, pid=2)
+            assert cache.dropped == [d]
+            cache.dropped.clear()
