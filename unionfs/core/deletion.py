@@ -19,7 +19,7 @@ from unionfs.core.copy_up import copy_up_dir, set_delta
 from unionfs.core.file import open_fd
 from unionfs.core.inode import Dir, File, Lost, empty, in_upper
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, lstat_at, open_path
-from unionfs.core.lookup import find_locked, load_locked, lookup_locked
+from unionfs.core.lookup import find_locked, load_locked
 from unionfs.core.origin import encode_origin
 from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import with_nlink
@@ -35,9 +35,11 @@ log = Logger(__name__)
 
 def unlink(state: State, parent: Dir, name: bytes) -> None:
     """Remove the name of a file; if a lower has it too, hide that with a whiteout."""
-    state.require_upper()
     while True:
         with parent.lock:
+            if _unlinked_simple_locked(state, parent, name):
+                break
+            state.require_upper()
             node = find_locked(state, parent, name)
             if node is None:
                 raise fs_error(errno.ENOENT)
@@ -50,11 +52,39 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
     state.table.close_surplus()
 
 
+def _unlinked_simple_locked(state: State, d: Dir, name: bytes) -> bool:
+    """Remove a closed file that only the upper has, and by this name only; tell if it was one.
+
+    Most files that are removed soon after they were made are such, and each needs no more than
+    an fd, which keeps it, and unlink(2).  The caller holds `d.lock`.
+    """
+    loaded, upper, node = d.loaded, d.upper, d.kids.get(name)
+    if loaded is None or upper is None or type(node) is not File or not state.layers_immutable:
+        return False
+    if node.real is not upper or node.rname != name or node.opened:
+        return False
+    # Without a key it has no other names, and no entry in the index.
+    if node.key is not None or name not in loaded.upper or name in loaded.lower:
+        return False
+    dir_fd = upper.fd()
+    try:
+        orphan = open_path(name, dir_fd)
+    except OSError as error:
+        if error.errno in OUT_OF_FDS:
+            return False
+        raise
+    os.unlink(name, dir_fd=dir_fd)
+    d.kept_ctime = None
+    del loaded.upper[name], d.kids[name]
+    state.table.make_orphan(node, state.require_upper().unnamed_place, orphan)
+    return True
+
+
 def _unlink_locked(state: State, parent: Dir, name: bytes, node: File) -> None:
     if not in_upper(node):
         require_changeable(node)
     leaving = leave_name_locked(state, node, parent, name)
-    remove_name(state, parent, name, is_dir=False)
+    remove_name(state, parent, name, None)
     leaving()
 
 
@@ -195,10 +225,9 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
     state.require_upper()
     while True:
         with parent.lock:
-            found = lookup_locked(state, parent, name)
-            if found is None:
+            d = find_locked(state, parent, name)
+            if d is None:
                 raise fs_error(errno.ENOENT)
-            d = found[0]
             if not isinstance(d, Dir):
                 raise fs_error(errno.ENOTDIR)
             if parent.upper is not None:
@@ -214,7 +243,7 @@ def rmdir(state: State, parent: Dir, name: bytes) -> None:
 def _rmdir_locked(state: State, parent: Dir, name: bytes, d: Dir) -> None:
     require_changeable(d)
     leaving = leave_dir_locked(state, d)
-    remove_name(state, parent, name, is_dir=True)
+    remove_name(state, parent, name, d)
     leaving()
     if parent.kids.get(name) is d:
         del parent.kids[name]

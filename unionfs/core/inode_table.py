@@ -238,7 +238,7 @@ class InodeTable:
             node.nlookup = 0
             self.freed(nodeid)
             # Freed with no lock held: the last close of a deleted file takes time.
-            freed = self._free(node)
+            freed = self._free_file(node) if type(node) is File else self._free(node)
         with self.freeing:
             del node, freed
 
@@ -259,6 +259,20 @@ class InodeTable:
     def _forget_key(self, node: Node) -> None:
         if isinstance(node, File) and node.key is not None and self.by_key.get(node.key) is node:
             del self.by_key[node.key]
+
+    def _free_file(self, node: File) -> list[Node]:
+        """Do as `_free` for a file in the table that has no reference left."""
+        if node.aliases is not None or node.key is not None:
+            return self._free(node)
+        del self.nodes[node.nodeid]
+        self.orphans.discard(node)
+        self.unopened.pop(node, None)
+        parent, name = node.parent, node.name
+        if parent.kids.get(name) is node:
+            del parent.kids[name]
+            if not parent.nlookup:
+                return [node, *self._free(parent)]
+        return [node]
 
     def _free(self, node: Node) -> list[Node]:
         """Remove `node` from the table, and each parent that only it kept; return them all."""

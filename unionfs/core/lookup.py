@@ -138,20 +138,27 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
 def find_locked(state: State, parent: Dir, name: bytes) -> Node | None:
     """Like `lookup_locked`, for a caller that needs no attributes.
 
-    It makes no system call for an upper file that is known by this name: the caller holds
-    the lock under which that could change.
+    It makes no system call for what is known by this name, and no other: the caller holds the
+    lock under which that could change.
     """
     kid = parent.kids.get(name)
-    if (
-        type(kid) is File
-        and kid.real is parent.upper
-        and kid.rname == name
-        and state.layers_immutable
-        and load_locked(state, parent).holds(name)
-    ):
-        return kid
+    if kid is not None and state.layers_immutable and _is_only_here(parent, name, kid):
+        if load_locked(state, parent).holds(name):
+            return kid
     found = lookup_locked(state, parent, name)
     return None if found is None else found[0]
+
+
+def _is_only_here(parent: Dir, name: bytes, kid: Node) -> bool:
+    """Tell whether the place of `kid`, which is known as `name`, is certain to be in `parent`.
+
+    A file that has other names may have its place in another directory.
+    """
+    if type(kid) is not File:
+        return True
+    return kid.rname == name and (
+        kid.real is parent.upper or (kid.key is None and not kid.real.layer.is_upper)
+    )
 
 
 def _is_current(parent: Dir, loaded: Loaded, name: bytes, kid: Node) -> bool:

@@ -14,6 +14,7 @@ import os
 
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.inode import LOWER, UPPER_OVER_LOWER, Dir
+from unionfs.core.layer import Fd
 from unionfs.core.metadata import set_mark
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import refuse
@@ -53,16 +54,20 @@ def allow_xattr_whiteouts(state: State, d: Dir) -> None:
         upper.xwhiteouts = True
 
 
-def remove_name(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
-    """Make the visible `name` absent: remove it from the upper, and hide it in the lowers."""
+def remove_name(state: State, d: Dir, name: bytes, emptied: Dir | None) -> None:
+    """Make the visible `name` absent: remove it from the upper, and hide it in the lowers.
+
+    `emptied` is the directory that has the name and shows nothing, None for a file.  The caller
+    holds its lock too.
+    """
     found = d.require_loaded().find(name)
     d.kept_ctime = None
     if found is LOWER:
         add_whiteout(state, d, name)
     elif found is UPPER_OVER_LOWER:
-        replace_by_whiteout(state, d, name, is_dir=is_dir)
+        _replace_by_whiteout(state, d, name, emptied)
     else:
-        remove_entry(state, d, name, is_dir=is_dir)
+        _remove_entry(state, d, name, emptied)
 
 
 def add_whiteout(state: State, d: Dir, name: bytes) -> None:
@@ -83,29 +88,30 @@ def add_whiteout(state: State, d: Dir, name: bytes) -> None:
     d.note_whiteout(name)
 
 
-def replace_by_whiteout(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
+def _replace_by_whiteout(state: State, d: Dir, name: bytes, emptied: Dir | None) -> None:
     """Replace `name`, which both the upper and a lower have, by a whiteout."""
     fd, writable = d.require_upper().fd(), state.require_upper()
     work = writable.work
     if writable.whiteout_form is WhiteoutForm.AUFS:
         # In one layer a name takes precedence over its AUFS whiteout.
         make_aufs_whiteout(fd, name)
-        remove_entry(state, d, name, is_dir=is_dir)
+        _remove_entry(state, d, name, emptied)
     else:
         staged = stage_whiteout(state, d)
-        if is_dir:
+        if emptied is None:
+            os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
+        else:
+            own_fd = emptied.require_upper().fd()
             # An ordinary user may remove, but not move, a directory of mode 0555.
             as_owner(lambda: renameat2(work.fd, staged, fd, name, RENAME_EXCHANGE), (fd, name))
-            work.discard(staged)
-        else:
-            os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd)
+            _discard_emptied(work, staged, own_fd, emptied)
     d.note_whiteout(name)
 
 
-def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
+def _remove_entry(state: State, d: Dir, name: bytes, emptied: Dir | None) -> None:
     """Remove `name` from the upper; a directory is removed with the whiteouts in it."""
     fd = d.require_upper().fd()
-    if not is_dir:
+    if emptied is None:
         os.unlink(name, dir_fd=fd)
     else:
         try:
@@ -114,10 +120,24 @@ def remove_entry(state: State, d: Dir, name: bytes, *, is_dir: bool) -> None:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             work = state.require_upper().work
-            staged = work.new_name()
+            staged, own_fd = work.new_name(), emptied.require_upper().fd()
             as_owner(lambda: os.rename(name, staged, src_dir_fd=fd, dst_dir_fd=work.fd), (fd, name))
-            work.discard(staged)
+            _discard_emptied(work, staged, own_fd, emptied)
     d.note_absent(name)
+
+
+def _discard_emptied(work: WorkDir, staged: bytes, fd: Fd, emptied: Dir) -> None:
+    """Remove the upper directory of `emptied`, open as `fd`, which is `staged` now.
+
+    Mostly it holds nothing but the whiteouts that are known, so it need not be read.
+    """
+    try:
+        for name in emptied.require_loaded().whiteouts:
+            os.unlink(name, dir_fd=fd)
+        os.rmdir(staged, dir_fd=work.fd)
+    except OSError:
+        # It has something else, such as whiteouts of another form, or its mode denies it.
+        work.discard(staged)
 
 
 def _rmdir(state: State, dir_fd: int, name: bytes) -> None:

@@ -29,36 +29,39 @@ SUSPECT_S = 1.0
 
 
 class Listings:
-    """Which programs are listing which directory."""
+    """Which programs are listing which directory.
 
-    __slots__ = ("_readers", "_suspect")
+    `readers` are the directories that are being listed, with the threads that do so.
+    """
+
+    __slots__ = ("_suspect", "readers")
 
     def __init__(self) -> None:
-        self._readers: dict[NodeId, set[int]] = {}
+        self.readers: dict[NodeId, set[int]] = {}
         # Directories that changed while they were listed, and until when that matters.
         self._suspect: dict[NodeId, float] = {}
 
     def begin(self, nodeid: NodeId, pid: int) -> None:
         """Note that thread `pid` begins to list; called before the names are looked at."""
-        if len(self._readers) > MOST:  # programs need not read to the end
-            self._readers.clear()
-        self._readers.setdefault(nodeid, set()).add(pid)
+        if len(self.readers) > MOST:  # programs need not read to the end
+            self.readers.clear()
+        self.readers.setdefault(nodeid, set()).add(pid)
 
     def changed(self, nodeid: NodeId) -> None:
         """Note that names in the directory may have changed; called after that."""
-        if self._readers.pop(nodeid, None):
+        if self.readers.pop(nodeid, None):
             if len(self._suspect) > MOST:
                 self._suspect.clear()
             self._suspect[nodeid] = time.monotonic() + SUSPECT_S
 
     def end(self, nodeid: NodeId, pid: int) -> bool:
         """Note that `pid` has the whole listing; tell whether it may be out of date."""
-        readers = self._readers.get(nodeid)
+        readers = self.readers.get(nodeid)
         current = readers is not None and pid in readers
         if readers is not None:
             readers.discard(pid)
             if not readers:
-                self._readers.pop(nodeid, None)
+                self.readers.pop(nodeid, None)
         until = self._suspect.get(nodeid)
         if until is None:
             return not current

@@ -128,20 +128,22 @@ def _with_ids(handler: Callable[[Request], int]) -> Callable[[Request], int]:
 
 
 def _noting(
-    handler: Callable[[Request], int], changed: Callable[[NodeId], None], *, moves: bool
+    handler: Callable[[Request], int], listings: Listings, *, moves: bool
 ) -> Callable[[Request], int]:
-    """Return a handler that then tells `changed` in which directories names may have changed.
+    """Return a handler that then tells `listings` in which directories names may have changed.
 
     The struct of a request that `moves` a name begins with the other directory.
     """
+    readers = listings.readers  # empty most of the time
 
     def handle(request: Request) -> int:
         try:
             return handler(request)
         finally:
-            changed(request.nodeid)
-            if moves:
-                changed(abi.RENAME_IN.unpack_from(request.args, request.at)[0])
+            if readers:
+                listings.changed(request.nodeid)
+                if moves:
+                    listings.changed(abi.RENAME_IN.unpack_from(request.args, request.at)[0])
 
     return handle
 
@@ -213,7 +215,7 @@ class Session:
                     handler = _with_ids(handler)
                 if opcode in _NAMING:
                     moves = opcode in (Opcode.RENAME, Opcode.RENAME2)
-                    handler = _noting(handler, self._listings.changed, moves=moves)
+                    handler = _noting(handler, self._listings, moves=moves)
                 self._handlers[opcode] = _apart(handler) if self.may_hang else handler
                 self.argument_sizes[opcode] = size
         body = abi.INIT_OUT.pack(
