@@ -142,9 +142,13 @@ def find_locked(state: State, parent: Dir, name: bytes) -> Node | None:
     lock under which that could change.
     """
     kid = parent.kids.get(name)
-    if kid is not None and state.layers_immutable and _is_only_here(parent, name, kid):
-        if load_locked(state, parent).holds(name):
-            return kid
+    if (
+        kid is not None
+        and state.layers_immutable
+        and _is_only_here(parent, name, kid)
+        and load_locked(state, parent).holds(name)
+    ):
+        return kid
     found = lookup_locked(state, parent, name)
     return None if found is None else found[0]
 
