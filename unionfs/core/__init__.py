@@ -9,6 +9,7 @@ Lock order.  A thread that holds a lock takes only locks that are further down:
             Writable.copy_locks      one lock for each file that is being copied up
               State.rename_lock      one rename at a time
                 Dir.lock             an ancestor before its descendants
+                  FilesAhead._turn   held while files are asked for ahead; a request only tries it
                   FdCache.lock       fds of real directories, and their names in the upper
                   InodeTable.lock    the table of inodes, and every nlookup
                   InodeTable.freeing one thread at a time closes deleted files

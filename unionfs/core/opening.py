@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unionfs.core.ahead import Start
 from unionfs.core.config import OverrideStat, UnionConfig
+from unionfs.core.files_ahead import FilesAhead
 from unionfs.core.setup import open_state
 from unionfs.core.stage_ahead import work_ahead
 from unionfs.core.union import UnionFs
@@ -18,8 +19,11 @@ def open_union(config: UnionConfig, background: Start | None = None) -> UnionFs:
     remote = any(layer.remote for layer in (*state.stack(), *state.data))
     if remote:
         state.gate.patient = False
-    elif background is not None:
-        work_ahead(state, background)
+    else:
+        if state.layers_immutable:
+            state.files_ahead = FilesAhead()
+        if background is not None:
+            work_ahead(state, background)
     if config.override is not OverrideStat.NONE:
         from unionfs.core.override_union import OverrideUnion, RemoteOverrideUnion
 

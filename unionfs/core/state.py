@@ -24,6 +24,7 @@ from unionfs.light_typing import TYPE_CHECKING
 from unionfs.types import NodeId
 
 if TYPE_CHECKING:
+    from unionfs.core.files_ahead import FilesAhead
     from unionfs.core.stage_ahead import StageAhead
 
 # A disk counts as slow until it was seen to be quick.
@@ -128,7 +129,8 @@ class State:
     this process may open any file in them.  `rename_lock` is held during a rename.
     `spares_upper_atime` says to open files of the upper with O_NOATIME, since no mount
     flag does it.  `transport_counters` returns the counters of the transport.
-    `ahead` reads directories ahead, if there may be a thread for it.
+    `ahead` reads directories ahead, if there may be a thread for it; `files_ahead` asks the disk
+    for files ahead, if no layer changes and none may hang.
     `generation` counts the freezes.  `write_back_ns` is how long the disk of the upper took
     lately to write the data of a copy_up, `read_ns` how long the disk of a layer took to read what
     was not in memory, and `reads_disk` says that the last short read came from there.
@@ -141,6 +143,7 @@ class State:
         "counts",
         "data",
         "fds",
+        "files_ahead",
         "gate",
         "generation",
         "layers_immutable",
@@ -188,6 +191,7 @@ class State:
         self.reads_all = reads_all
         self.mounts = mounts
         self.ahead: ReadAhead | None = None
+        self.files_ahead: FilesAhead | None = None
         self.generation = 0
         self.write_back_ns = self.read_ns = _UNKNOWN_NS
         self.reads_disk = False

@@ -307,18 +307,24 @@ class UnionFs:
 
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
         handle = self._handle(fh)
-        node = handle.node
+        node, state = handle.node, self._state
         size = node.found_size
         if not 0 < size <= limit:
             return None
+        ahead = state.files_ahead
+        if ahead is not None and ahead.is_at(node.parent):
+            ahead.follow(node)
+            ahead = None
         buffer = bytearray(size + 1)
         try:
             fd = handle.fd
             if fd is None:
-                fd = reopen(self._state, node, os.O_RDONLY)
-            done = read_into(self._state, fd, buffer, 0, wait=wait, enough=size)
+                fd = reopen(state, node, os.O_RDONLY)
+            done = read_into(state, fd, buffer, 0, wait=wait, enough=size)
         except OSError:
             return None  # a READ will report the error
+        if ahead is not None and (done is None or state.reads_disk):
+            ahead.follow(node)
         if done is None:
             raise fs_error(errno.EAGAIN)
         if done != size:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -12,7 +11,6 @@ import os
 import select
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -21,13 +19,12 @@ import pytest
 
 from layerstore.containers.control_client import freeze
 from tests.conformance.tree import directory, file, hard_link
-from tests.helpers.calls import FS_NODUMP_FL, get_flags, next_tick, set_flags
+from tests.helpers.calls import FS_NODUMP_FL, cached_pages, get_flags, next_tick, set_flags
 from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import DEADLINE, Union, kernel_overlay, mounted_union, run, wait_until
 
 BIG = bytes(range(256)) * 1024
 SMALL = b"a few bytes"
-CACHESTAT = 451
 
 
 @pytest.fixture
@@ -257,20 +254,6 @@ def test_layers_on_a_stacked_filesystem(layers: HandmadeLayers, options: tuple[s
             counts = asked(union)
             assert "READ" not in counts
             assert "WRITE" not in counts
-
-
-def cached_pages(path: Path) -> int:
-    """Return how many pages of `path` are in memory, as cachestat(2) tells."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    everything = (ctypes.c_uint64 * 2)(0, 0)
-    found = (ctypes.c_uint64 * 5)()
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        if libc.syscall(CACHESTAT, fd, everything, found, 0) != 0:
-            pytest.skip(f"cachestat(2): {os.strerror(ctypes.get_errno())}")
-    finally:
-        os.close(fd)
-    return struct.unpack_from("=Q", bytes(found))[0]  # type: ignore[no-any-return]
 
 
 def test_four_mounts_hold_a_layer_in_memory_once(layers: HandmadeLayers) -> None:
