@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
+import time
 from pathlib import Path
 
 from layerstore.containers.control_protocol import (
@@ -25,11 +27,14 @@ from layerstore.containers.control_protocol import (
     decode_reply,
     encode_request,
 )
+from layerstore.db.processes import is_stopped
 from layerstore.db.reserve import FULL
 from layerstore.errors import Busy, StoreError
 
 SECONDS = 10.0
 FREEZE_SECONDS = 3600.0  # files in use are copied, whatever their size
+STOPPED_SECONDS = 3.0  # then a process that was stopped is not waited for
+_CREDENTIALS = struct.Struct("=iII")
 
 
 class NoMount(StoreError):
@@ -40,15 +45,14 @@ def ask(path: Path, request: ControlRequest[R], *, seconds: float = SECONDS) -> 
     """Send `request` to the mount behind the socket `path`; return its reply.
 
     Raises NoMount if nothing serves the socket, Busy if no reply comes within
-    `seconds`, OSError (ENOSPC, EDQUOT) if the mount's disk is full, Refused with the
-    mount's own sentence if it fails for another reason, and StoreError for a reply
-    that does not follow the protocol.
+    `seconds` or the process that serves it was stopped, OSError (ENOSPC, EDQUOT) if the
+    mount's disk is full, Refused with the mount's own sentence if it fails for another
+    reason, and StoreError for a reply that does not follow the protocol.
     """
     try:
         with _connect(path) as connection:
-            connection.settimeout(seconds)
             connection.sendall(encode_request(request))
-            line = _read_line(connection)
+            line = _read_line(connection, path, seconds)
     except (TimeoutError, BlockingIOError):  # the latter if too many clients wait
         raise Busy(f"the mount behind {path} has not answered for {seconds:.0f} s") from None
     except (FileNotFoundError, NotADirectoryError, ConnectionError):
@@ -101,10 +105,32 @@ def _connect(path: Path) -> socket.socket:
         os.close(parent)
 
 
-def _read_line(connection: socket.socket) -> bytes:
-    pieces = []
-    while piece := connection.recv(1 << 16):
-        pieces.append(piece)
-        if piece.endswith(b"\n"):
+def _read_line(connection: socket.socket, path: Path, seconds: float) -> bytes:
+    """Return the line that comes within `seconds`.  Raises TimeoutError, and Busy."""
+    pieces: list[bytes] = []
+    end = time.monotonic() + seconds
+    while not pieces or not pieces[-1].endswith(b"\n"):
+        left = end - time.monotonic()
+        connection.settimeout(max(0.001, min(left, STOPPED_SECONDS)))
+        try:
+            piece = connection.recv(1 << 16)
+        except TimeoutError:
+            _refuse_stopped(connection, path)
+            if left <= STOPPED_SECONDS:
+                raise
+            continue
+        if not piece:
             break
+        pieces.append(piece)
     return b"".join(pieces)
+
+
+def _refuse_stopped(connection: socket.socket, path: Path) -> None:
+    """Raise Busy if the process that serves the socket was stopped."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid: int = _CREDENTIALS.unpack(data)[0]
+    if pid > 0 and is_stopped(pid):  # 0: it is not shown to us
+        raise Busy(
+            f"the mount behind {path} does not answer: the process that serves it, {pid}, was "
+            f"stopped; `kill -CONT {pid}` lets it go on"
+        )

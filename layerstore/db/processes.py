@@ -66,6 +66,31 @@ def process_start(pid: int) -> int | None:
     return _boot_bits() << _TICK_BITS | int(fields[19])
 
 
+def parent_of(pid: int) -> int:
+    """Return the parent of the process `pid`, 0 for one that is not shown to us.
+
+    Raises ProcessLookupError if there is no such process.
+    """
+    return int(_status(pid, b"PPid:"))
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether the process `pid` exists and was stopped, as by SIGSTOP."""
+    try:
+        return _status(pid, b"State:").startswith(b"T")
+    except ProcessLookupError:
+        return False
+
+
+def _status(pid: int, field: bytes) -> bytes:
+    """Return a field of /proc/PID/status.  Raises ProcessLookupError without that process."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            return next(line[len(field) :].strip() for line in status if line.startswith(field))
+    except (FileNotFoundError, ProcessLookupError, StopIteration):
+        raise fs_error(errno.ESRCH) from None
+
+
 def way_in(init: int) -> int:
     """Return the process whose entries in /proc lead into the container of `init`.
 
@@ -77,9 +102,8 @@ def way_in(init: int) -> int:
         return init
     except OSError:
         try:
-            with open(f"/proc/{init}/status", "rb") as status:
-                return next(int(line.split()[1]) for line in status if line.startswith(b"PPid:"))
-        except OSError:
+            return parent_of(init)
+        except ProcessLookupError:
             return init
 
 

@@ -6,7 +6,9 @@ the daemon does not have it before that.  Only files open for writing can have s
 since the kernel writes them back when a mapping ends.
 
 fsync(2) waits until the daemon has the pages; syncfs(2) of a FUSE mount does not.  The
-process that commits must do this, because the daemon would wait for itself.
+daemon cannot do this, because it would wait for itself.  A process of its own does it: if the
+daemon is stopped meanwhile, not even SIGKILL ends a wait for it, and a commit that is interrupted
+then leaves that process behind.
 
 Source: Linux fs/fuse/file.c fuse_fsync(), fuse_vma_close(); fs/fuse/inode.c fuse_sync_fs().
 """
@@ -14,16 +16,21 @@ Source: Linux fs/fuse/file.c fuse_fsync(), fuse_vma_close(); fs/fuse/inode.c fus
 from __future__ import annotations
 
 import os
+import select
+import signal
 import stat
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from layerstore.containers import control_client as control
 from layerstore.containers.container import Container
 from layerstore.db.processes import way_in
-from layerstore.errors import StoreError
+from layerstore.errors import Busy, StoreError
+from unionfs.syscalls.namespaces import die_with_parent
 from unionfs.syscalls.openat2 import open_in_root
 
+_MOMENT = 1000  # ms
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -31,16 +38,53 @@ def write_back(container: Container, socket: Path) -> None:
     """Write back the files that are open for writing in the mount behind `socket`.
 
     Nothing is done for a mount that we cannot reach, or for a file that was removed
-    meanwhile: the commit then has the data that the daemon has.
+    meanwhile: the commit then has the data that the daemon has.  Raises Busy if the mount does
+    not answer.
     """
+    try:
+        paths = control.writing(socket)
+    except Busy:
+        raise
+    except StoreError:
+        return  # no mount, or one whose error the freeze reports
+    if paths:
+        _in_a_child(lambda: _sync(container, paths))
+
+
+def _in_a_child(work: Callable[[], None]) -> None:
+    """Do `work` in a child, and wait for it; an exception, as of Ctrl-C, kills it instead."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            die_with_parent(signal.SIGKILL)
+            # What it holds open if it is left behind: a lock, or a pipe that somebody reads.
+            os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+            work()
+        os._exit(0)
+    poll = select.poll()
+    fd = os.pidfd_open(child)
+    poll.register(fd, select.POLLIN)
+    try:
+        poll.poll()
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        poll.poll(_MOMENT)  # it ends at once, unless the daemon has its request already
+        raise
+    finally:
+        os.close(fd)
+        with suppress(ChildProcessError):  # somebody ignores SIGCHLD
+            os.waitpid(child, os.WNOHANG)
+
+
+def _sync(container: Container, paths: Iterable[bytes]) -> None:
     root = _root_of(container)
     if root is None:
         return
     try:
-        with suppress(StoreError):  # no mount, or one whose error the freeze reports
-            for path in control.writing(socket):
-                with suppress(OSError):
-                    sync_file(root, path)
+        for path in paths:
+            with suppress(OSError):
+                sync_file(root, path)
     finally:
         os.close(root)
 

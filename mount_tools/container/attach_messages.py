@@ -19,9 +19,11 @@ Source: unix(7) SOCK_SEQPACKET.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
+import termios
 from pathlib import Path
 
 from unionfs.light_typing import NamedTuple
@@ -145,6 +147,12 @@ class Connection:
         except (BrokenPipeError, ConnectionResetError):
             raise Gone from None
         return True
+
+    def unread(self) -> bool:
+        """Tell whether the other end has not read yet what was sent."""
+        # Linux net/unix/af_unix.c unix_ioctl(): SIOCOUTQ, whose number is this.
+        sent = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        return bool(int.from_bytes(sent, "little"))
 
     def receive(self) -> Message | None:
         """Return the next message, None if none is here now.  Raises Gone."""

@@ -11,17 +11,20 @@ Once something of a process is open, `check_still` tells whether the pid was its
 from __future__ import annotations
 
 import select
-from pathlib import Path
 
 from layerstore.containers.container import Container
 from layerstore.db.processes import ProcessId
 from layerstore.errors import StoreError
 from mount_tools.container.attach_messages import Gone, Input, Taken, Watch, connect
+from mount_tools.container.silent_keeper import Waiting
 
 
 def wait_until_entered(container: Container) -> None:
-    """Return when the container's first process has entered its root; raises StoreError."""
-    if not _answers(container.directory):
+    """Return when the container's first process has entered its root.
+
+    Raises StoreError; Busy if the keeper was stopped.
+    """
+    if not _answers(container):
         raise StoreError(
             f"container {container.name} cannot be entered: it has ended, or is the stage of a "
             "build"
@@ -39,17 +42,18 @@ def check_still(process: ProcessId) -> None:
         raise StoreError("the container has ended")
 
 
-def _answers(directory: Path) -> bool:
+def _answers(container: Container) -> bool:
     """Wait for the keeper's answer to an empty input; tell whether there is one."""
-    connection = connect(directory, Watch(output=False))
+    connection = connect(container.directory, Watch(output=False))
     if connection is None:
         return False
     poll = select.poll()
     poll.register(connection, select.POLLIN)
+    waiting = Waiting(container, answers=True)
     try:
         connection.send(Input(b""))
         while True:
-            poll.poll()
+            waiting.events(poll)
             if isinstance(connection.receive(), Taken):
                 return True
     except Gone:

@@ -11,6 +11,7 @@ from layerstore.containers.container_log import LogEntry, LogReader
 from layerstore.store import Store
 from mount_tools.container.attach_messages import Connection, Ended, Gone, Watch, connect
 from mount_tools.container.running import wait_for_end
+from mount_tools.container.silent_keeper import Waiting
 
 _SECONDS_TO_DIE = 10.0
 
@@ -22,9 +23,10 @@ def wait_for_command(store: Store, container: Container) -> int:
     """
     connection = connect(container.directory, Watch(output=False))
     if connection is not None:
+        waiting = Waiting(container, answers=False)
         try:
             while True:
-                message = _next(connection)
+                message = _next(connection, waiting)
                 if isinstance(message, Ended):
                     return message.status
                 if message is None:
@@ -49,12 +51,13 @@ def log_entries(
     directory = container.directory
     # Connect before reading, so that no line is missed.
     connection = connect(directory, Watch(output=False)) if follow else None
+    waiting = Waiting(container, answers=False)
     try:
         with LogReader(directory) as reader:
             there = reader.entries()
             yield from there if tail is None else deque(there, tail)
             while connection is not None:
-                message = _next(connection)
+                message = _next(connection, waiting)
                 yield from reader.entries()
                 if message is None or isinstance(message, Ended):
                     return
@@ -63,12 +66,12 @@ def log_entries(
             connection.close()
 
 
-def _next(connection: Connection) -> object | None:
+def _next(connection: Connection, waiting: Waiting) -> object | None:
     """Wait for the keeper's next message; None if it is gone."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     while True:
-        poll.poll()
+        waiting.events(poll)
         try:
             message = connection.receive()
         except Gone:

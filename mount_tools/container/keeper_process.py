@@ -108,7 +108,8 @@ class PreparedKeeper:
         _send_order(self._orders, order, [] if viewer is None else [viewer.fileno()])
         if viewer is not None and not self._gets_on():
             os.kill(self._process.pid, signal.SIGKILL)
-            self._process.report()
+            # It does not end while it waits for a mount that nobody serves.
+            self._process.ended_within(PATIENCE)
             raise StoreError(f"interrupted while {whose} was being started")
         check_report(self._process.report(), whose)
 

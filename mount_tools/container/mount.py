@@ -14,6 +14,7 @@ from layerstore.errors import Busy, StoreError
 from layerstore.store import Store
 from mount_tools.container.root_options import container_options
 from mount_tools.container.running import PATIENCE_DETACHED, refuse_running, wait_for_end
+from mount_tools.container.silent_keeper import wake
 from mount_tools.daemon.detach import OK, Outcome, run_detached
 from mount_tools.mount.fuse import mounted_on
 from mount_tools.mount.mount_options import MountOptions
@@ -135,6 +136,7 @@ def unmount_container(container: Container, *, detach: bool = False) -> None:
     point, daemon = container.mount_point, container.process
     if point is None or daemon is None:
         raise StoreError(f"container {container.name} is not mounted")
+    wake(container)
     try:
         # It may be unmounted already, and the daemon about to end.
         if device_on(point) is not None:

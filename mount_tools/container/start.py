@@ -86,6 +86,9 @@ def attach_container(
 
     Raises StoreError if no process keeps it.
     """
+    from mount_tools.container.silent_keeper import refuse_stopped  # `run` does not need it
+
+    refuse_stopped(container)
     connection = connect(container.directory, Watch(output=True))
     if connection is None:
         raise StoreError(f"container {container.name} is not running: start it first")

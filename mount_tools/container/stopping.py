@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from contextlib import suppress
@@ -15,6 +14,7 @@ from mount_tools.container.mount import unmount_container
 from mount_tools.container.pausing import resume
 from mount_tools.container.running import wait_for_end
 from mount_tools.container.signals import signal_number
+from mount_tools.container.silent_keeper import wake
 
 _SECONDS_TO_DIE = 10.0
 _SECONDS_TO_NOTE = 5.0
@@ -32,7 +32,7 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
     if seconds is None:
         seconds = RunConfig(container.config).stop_timeout
     number = signal_number(RunConfig(container.config).stop_signal)
-    _wake_keeper(process.pid)
+    wake(container)
     with suppress(ProcessLookupError):
         if seconds > 0:
             process.send(number)
@@ -46,29 +46,6 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
         if store.containers.get(container.id).finished_ns is not None:
             break
         time.sleep(_LOOK)
-
-
-def _wake_keeper(init: int) -> None:
-    """Let the processes that keep the container of `init` go on, if somebody has stopped them.
-
-    They serve its root, without which not even a process that was killed ends, and record how
-    it ended.
-    """
-    with suppress(OSError, StopIteration, ValueError):
-        parent = _status(init, "PPid")
-        for pid in {int(parent), os.getsid(int(parent))}:  # the keeper leads a session
-            fd = os.pidfd_open(pid)
-            try:
-                if _status(pid, "State").startswith("T"):
-                    signal.pidfd_send_signal(fd, signal.SIGCONT)
-            finally:
-                os.close(fd)
-
-
-def _status(pid: int, field: str) -> str:
-    """Return a field of /proc/PID/status.  Raises OSError without that process."""
-    with open(f"/proc/{pid}/status") as lines:
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith(field))
 
 
 def end_container(store: Store, container: Container) -> None:

@@ -33,6 +33,7 @@ from layerstore.layer.metadata import Metadata
 from layerstore.store import Store
 from mount_tools.container.entrance import check_still, first_process, wait_until_entered
 from mount_tools.container.mount import mount_container, unmount_container
+from mount_tools.container.silent_keeper import refuse_stopped
 from mount_tools.container.stopped_mounts import root_with_volumes
 from mount_tools.container.user_namespace import read_all
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
@@ -81,6 +82,8 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
         return
     point = container.mount_point
     made = container.directory / "merged"
+    if point is not None:
+        refuse_stopped(container)
     if point is None:
         made.mkdir(mode=0o755, exist_ok=True)
         mount_container(store, container, os.fspath(made))

@@ -3,7 +3,8 @@
 Decided here and only here: the mode of our terminal meanwhile (raw, if the command has a
 terminal and gets what is typed, since its own terminal makes signals of keys), that the mode
 is always restored, which signals are passed on, and what ends a viewer while the command
-runs on: the detach keys, and a terminal that hangs up.
+runs on: the detach keys, a terminal that hangs up, and a signal or Ctrl-C that the keeper does
+not take.
 
 Threading: one thread, which has the signals of `signals.TAKEN` blocked.
 
@@ -44,6 +45,12 @@ from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.signalfd import signalfd
 
+PATIENCE = 3.0
+"""Seconds for the keeper to take a signal."""
+
+_CTRL_C = b"\x03"
+_NO_END = (signal.SIGWINCH, signal.SIGCONT)
+
 
 class Detached(NamedTuple):
     """The viewing ended and the command goes on; by the keys, or because we hung up."""
@@ -56,6 +63,18 @@ class Lost(NamedTuple):
 
 
 Outcome = Ended | Detached | Lost
+
+
+class Unanswered(StoreError):
+    """The keeper has not taken a signal for some time; `status` is ours to end with."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"{signal.Signals(number).name} did not reach the command: the process that keeps it "
+            f"has not answered for {PATIENCE:.0f} s; `pyunion stop` ends a container whose keeper "
+            "was stopped"
+        )
+        self.status = 128 + number
 
 
 class OutputLost(StoreError):
@@ -132,6 +151,7 @@ class Viewer:
         self._lost: OSError | None = None
         self._unsent: Input | InputEnd | None = None
         self._before: list[object] | None = None
+        self._untaken = 0  # the last signal that was passed on, until the keeper takes it
 
     def __enter__(self) -> Viewer:
         self._signals = signalfd(TAKEN)
@@ -167,7 +187,7 @@ class Viewer:
         """View, and return the exit status for how that ended.
 
         `if_lost` returns that of a command whose keeper was killed.  Raises OutputLost if not all
-        output could be written; a reader that is gone wants no more of it.
+        output could be written; a reader that is gone wants no more of it.  Raises Unanswered.
         """
         status = status_of(self.view(), if_lost)
         if self._lost is not None:
@@ -175,9 +195,14 @@ class Viewer:
         return status
 
     def view(self) -> Outcome:
-        """Copy in both directions until the command ends, or we leave it."""
+        """Copy in both directions until the command ends, or we leave it.  Raises Unanswered."""
         while True:
-            for fd, event in self._poll.poll():
+            found = self._poll.poll(PATIENCE * 1000 if self._untaken else None)
+            if not found:
+                if self._connection.unread():
+                    raise Unanswered(self._untaken)
+                self._untaken = 0
+            for fd, event in found:
                 try:
                     if fd == self._signals:
                         outcome = self._take_signal()
@@ -250,6 +275,8 @@ class Viewer:
                 self._poll.register(0, select.POLLIN)
                 return None
             self._unsent = Input(data)
+            if self._terminal and _CTRL_C in data:
+                self._untaken = signal.SIGINT
         self._send_input()
         return None
 
@@ -276,6 +303,8 @@ class Viewer:
             return Detached(by_keys=False)  # our terminal is gone, not the command's
         elif self._passes_on:
             self._connection.send(Signal(number))
+            if number not in _NO_END:
+                self._untaken = number
         else:
             return Detached(by_keys=False)
         return None

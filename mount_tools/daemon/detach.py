@@ -43,6 +43,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that unmount."""
 WATCHED = (*ENDING, signal.SIGUSR1)
 """The signals that a daemon blocks until its supervisor waits for them."""
+_SECONDS_TO_END = 5.0
 
 Serve = Callable[[Callable[[], None]], Outcome]
 
@@ -86,7 +87,10 @@ class Detached:
         except KeyboardInterrupt:
             # The child is in a session of its own, so the terminal does not signal it.
             os.kill(self.pid, signal.SIGTERM)
-            os.waitpid(self.pid, 0)
+            if not self.ended_within(_SECONDS_TO_END):
+                os.kill(self.pid, signal.SIGKILL)
+                # Not even that ends it while it waits for a mount that nobody serves.
+                self.ended_within(_SECONDS_TO_END)
             raise
         finally:
             os.close(self.reading)

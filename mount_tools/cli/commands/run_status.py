@@ -16,7 +16,7 @@ from layerstore.store import Store
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.invocation import complain
 from mount_tools.container.handshake import REFUSED, CannotStart
-from mount_tools.container.viewer import OutputLost
+from mount_tools.container.viewer import OutputLost, Unanswered
 
 
 def take_stdin(interactive: bool, tty: bool) -> None:
@@ -49,7 +49,7 @@ def exit_with(action: Callable[[], int]) -> None:
     """Exit with the status that `action` returns, or with 125, 126 or 127 if it cannot run."""
     try:
         status = action()
-    except (CannotStart, OutputLost) as error:
+    except (CannotStart, OutputLost, Unanswered) as error:
         complain(str(error))
         status = error.status
     except StoreError as error:

@@ -8,7 +8,14 @@ import subprocess
 
 import pytest
 
-from layerstore.db.processes import ProcessId, process_start, this_process
+from layerstore.db.processes import (
+    ProcessId,
+    is_stopped,
+    parent_of,
+    process_start,
+    this_process,
+)
+from tests.helpers.mounts import wait_until
 from tests.helpers.processes import ending
 
 
@@ -61,3 +68,16 @@ def test_command_name_may_be_anything() -> None:
         assert child.stdout is not None
         child.stdout.readline()
         assert process_start(child.pid) is not None
+
+
+def test_the_parent_of_a_process_and_whether_it_was_stopped() -> None:
+    with ending(subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)) as child:
+        assert parent_of(child.pid) == os.getpid()
+        assert not is_stopped(child.pid)
+        child.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(child.pid), "it to stop")
+        child.send_signal(signal.SIGCONT)
+        wait_until(lambda: not is_stopped(child.pid), "it to go on")
+    assert not is_stopped(child.pid)
+    with pytest.raises(ProcessLookupError):
+        parent_of(child.pid)

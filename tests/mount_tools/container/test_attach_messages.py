@@ -73,6 +73,22 @@ def test_a_full_connection_says_so_and_a_closed_one_is_gone() -> None:
         one.close()
 
 
+def test_what_the_other_end_has_not_read_is_known() -> None:
+    one, other = map(Connection, pair())
+    try:
+        assert not one.unread()
+        one.send(Signal(15))
+        one.send(Input(b""))
+        assert one.unread() and not other.unread()
+        assert other.receive() == Signal(15)
+        assert one.unread()
+        assert other.receive() == Input(b"")
+        assert not one.unread()
+    finally:
+        one.close()
+        other.close()
+
+
 @pytest.mark.parametrize("data", [b"", b"x", b"\xff" * 9, b"\x0a" + bytes(8)])
 def test_what_is_no_message_is_the_end(data: bytes) -> None:
     one, other = pair()

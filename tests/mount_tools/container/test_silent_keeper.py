@@ -1,0 +1,184 @@
+"""A keeper, or the daemon of a mount, that was stopped: no command waits for it for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from layerstore import Store
+from layerstore.containers import control_client
+from layerstore.containers.container import socket_path
+from layerstore.operations.write_back import write_back
+from mount_tools.container.mount import mount_container, unmount_container
+from tests.helpers.containers import Containers, parent_of
+from tests.helpers.mounts import DEADLINE, mount_type, wait_until
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[int]:
+    """Stop the process `pid`; let it go on after."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def box(containers: Containers) -> Iterator[int]:
+    """The keeper of the running container "box"."""
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", "echo up; exec sleep 1000")
+    yield containers.keeper("box")
+    containers.ok("rm", "-f", "box")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("exec", "box", "true"),
+        ("attach", "box"),
+        ("commit", "box", "busy:2"),
+        ("cp", "box:/file", "-"),
+        ("restore", "box", "/file"),
+    ],
+    ids=" ".join,
+)
+def test_what_needs_an_answer_fails_and_says_what_to_do(
+    containers: Containers, box: int, words: tuple[str, ...]
+) -> None:
+    with stopped(box):
+        done = containers(*words)
+    assert done.returncode in (1, 125), done
+    assert f"{box}, was stopped; `kill -CONT {box}` lets it go on\n" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("wait", "box"), ("logs", "-f", "box")], ids=" ".join)
+def test_what_waits_for_the_command_says_why_it_may_wait_for_ever(
+    containers: Containers, box: int, words: tuple[str, ...]
+) -> None:
+    with stopped(box):
+        waiting = containers.start(*words)
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        assert said.startswith(f"waiting for container box: the process that keeps it, {box}, was")
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(DEADLINE) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("words", [("run", "busy:1"), ("exec", "box")], ids=" ".join)
+def test_a_signal_that_the_keeper_does_not_take_ends_the_viewer(
+    containers: Containers, box: int, words: tuple[str, ...], number: signal.Signals
+) -> None:
+    viewer = containers.start(*words, "sh", "-c", "echo $$; exec sleep 1000")
+    assert viewer.stdout is not None
+    viewer.stdout.readline()
+    keepers = [pid for pid in containers.mine() if pid == os.getsid(pid) and pid != box]
+    assert len(keepers) == 1
+    with stopped(keepers[0]):
+        viewer.send_signal(number)
+        assert viewer.wait(DEADLINE) == 128 + number
+        assert viewer.stderr is not None
+        said = viewer.stderr.read()
+        assert said.startswith(f"Error: {number.name} did not reach the command: the process that")
+    wait_until(lambda: viewer.pid not in containers.mine(), "the viewer to be gone")
+    containers.ok("rm", "-f", *containers.ok("ps", "-q").split())
+
+
+def test_a_signal_that_a_busy_command_ignores_does_not(containers: Containers, box: int) -> None:
+    """The keeper has taken it: what the command does with it is its own business."""
+    script = "trap 'echo got' TERM; echo up; while :; do sleep 0.1; done"
+    viewer = containers.start("exec", "box", "sh", "-c", script)
+    assert viewer.stdout is not None
+    assert viewer.stdout.readline() == "up\n"
+    for _ in range(2):
+        viewer.send_signal(signal.SIGTERM)
+        assert viewer.stdout.readline() == "got\n"
+    assert viewer.poll() is None
+
+
+@pytest.mark.parametrize("words", [("umount", "box"), ("stop", "box"), ("rm", "-f", "box")])
+def test_a_mount_whose_daemon_was_stopped_is_unmounted(
+    containers: Containers, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    containers.ok("create", "--name", "box", "busy:1")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    containers.ok("mount", "box", str(point))
+    (point / "new").write_text("x")
+    (daemon,) = containers.daemons()
+    os.kill(daemon, signal.SIGSTOP)
+    containers.ok(*words)
+    assert mount_type(point) is None
+    assert daemon not in containers.mine()
+
+
+def test_an_interrupt_ends_a_commit_whose_mount_is_stopped_meanwhile(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are written back by a child: nothing but an answer ends such a wait."""
+    container = store.containers.create(store.images.resolve("box:1"), name="box")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    mount_container(store, container, os.fspath(point))
+    container = store.containers.get(container.id)
+    daemon = container.process
+    assert daemon is not None
+    try:
+        with (point / "file").open("w") as file:
+            file.write("more")
+            file.flush()
+            writing = control_client.writing
+            waited = threading.Event()
+
+            def then_stop(socket: Path) -> tuple[bytes, ...]:
+                paths = writing(socket)
+                assert paths
+                daemon.send(signal.SIGSTOP)
+                interrupting.start()
+                return paths
+
+            def interrupt() -> None:
+                wait_until(lambda: any(map(_waits_for_fuse, _children())), "a wait for the mount")
+                os.kill(os.getpid(), signal.SIGINT)
+                if not waited.wait(10):
+                    daemon.send(signal.SIGCONT)
+
+            interrupting = threading.Thread(target=interrupt)
+            monkeypatch.setattr(control_client, "writing", then_stop)
+            with pytest.raises(KeyboardInterrupt):
+                write_back(container, socket_path(container.directory))
+            waited.set()
+            interrupting.join()
+            daemon.send(signal.SIGCONT)
+    finally:
+        daemon.send(signal.SIGCONT)
+        wait_until(lambda: not any(map(_waits_for_fuse, _children())), "the child to be gone")
+        unmount_container(store.containers.get(container.id))
+
+
+def _children() -> list[int]:
+    """Return the children of this process, and this process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if parent_of(int(entry.name)) == os.getpid():
+                    found.append(int(entry.name))
+            except (OSError, StopIteration):
+                continue
+    return [*found, os.getpid()]
+
+
+def _waits_for_fuse(pid: int) -> bool:
+    try:
+        return "request_wait_answer" in Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return False
