@@ -17,6 +17,8 @@ Source: moby `builder/dockerfile/evaluator.go`, `internals.go`; for heredocs of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from layerstore.containerfile.arguments import StageArguments
 from layerstore.containerfile.config_changes import DEFAULT_PATH, ConfigChanges, clean_path
 from layerstore.containerfile.expand import Expander
@@ -128,11 +130,16 @@ class StageState:
             argv = [f"|{len(recorded)}", *recorded, *argv]
         return " ".join(argv)
 
-    def copy_history(self, one: Copy | Add, sources: str) -> str:
-        """Return the `created_by` of a COPY or ADD; `sources` is the digest of its sources."""
+    def copy_history(self, one: Copy | Add) -> Callable[[str], str]:
+        """Return what makes the `created_by` of a COPY or ADD of the digest of its sources.
+
+        The digest of files of another stage is known late.  The shell in the text is that of
+        now, not of a SHELL that comes after `one`.
+        """
+        nop = self._nop
         name = "COPY" if isinstance(one, Copy) else "ADD"
         owner = f"--chown={one.owner}" if one.owner else ""
-        return f"{self._nop} {name} {owner}{sources} in {one.destination} "
+        return lambda sources: f"{nop} {name} {owner}{sources} in {one.destination} "
 
     @property
     def _nop(self) -> str:

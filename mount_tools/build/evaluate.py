@@ -274,7 +274,7 @@ class Evaluation:
 
     def _copy(self, one: Copy | Add, shown_as: Shown, look: Look) -> Step:
         workdir = self.state.workdir
-        state = self.state
+        created_by = self.state.copy_history(one)
         name = one.stage if isinstance(one, Copy) else ""
         found: list[tuple[Sources, list[bytes]]] = []
 
@@ -289,7 +289,7 @@ class Evaluation:
                 ]
             docker, key, seen = digest_sources(sources, self._digester(tree, one))
             found.append((sources, seen))
-            step.created_by = state.copy_history(one, docker)
+            step.created_by = created_by(docker)
             step.definitions.append(keys.of_copy(one, workdir, key.hex()))
             step.settle = None
 

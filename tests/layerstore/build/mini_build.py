@@ -98,7 +98,7 @@ def copy(one: Copy | Add, source: Path, root: Path, state: StageState) -> str:
         if isinstance(one, Add):
             sources, seen = add_archives(one, sources, seen, copier, place_of(one, state.workdir))
         copier.copy(one, sources, seen, state.workdir)
-        return state.copy_history(one, docker)
+        return state.copy_history(one)(docker)
     finally:
         os.close(source_fd)
         os.close(root_fd)

@@ -24,7 +24,7 @@ def carried_out(
         if isinstance(one, Run):
             created_by = state.run_history(one)
         elif isinstance(one, Copy | Add):
-            created_by = state.copy_history(one, "file:0123")
+            created_by = state.copy_history(one)("file:0123")
         assert created_by is not None
         history.append(created_by)
     return state, history

@@ -82,3 +82,11 @@ def test_a_bind_shows_what_is_not_ignored(builds: Builds) -> None:
     builds.write("FROM busy:1\nRUN --mount=target=/ctx,rw echo new > /ctx/f3; cat /ctx/f3 > /x\n")
     builds.ok()
     assert sorted(os.listdir(builds.context)) == [".dockerignore", "Containerfile", "f1", "f2"]
+
+
+def test_the_history_of_a_copy_has_the_shell_of_its_line(builds: Builds) -> None:
+    """Below a line that is not cached, its files are read after the last line has been."""
+    stage = "FROM busy:1 AS a\nRUN echo 1 > /x\n"
+    builds.ok(stage + 'FROM busy:1\nENV A=1\nCOPY --from=a /x /y\nSHELL ["/bin/ash"]\n')
+    history = [entry.get("created_by", "") for entry in builds.config()["history"]]
+    assert [words.partition(" ")[0] for words in history[-2:]] == ["/bin/sh", "/bin/ash"]
