@@ -17,7 +17,8 @@ import sys
 from unionfs.core.inode import File, union_ino
 from unionfs.core.layer import RealDir
 from unionfs.core.link_index import decode_delta
-from unionfs.core.origin import decode_origin, encode_origin, origin_layer, read_origin
+from unionfs.core.origin import decode_origin, encode_origin, origin_layer
+from unionfs.core.owner_rights import upper_mark
 from unionfs.core.redirect import follow_file, lower_names, split_redirect
 from unionfs.core.state import State
 from unionfs.core.xattr_ids import CAPABILITY
@@ -40,7 +41,7 @@ def origin_ino(state: State, value: bytes) -> StIno | None:
 
 def mark_ino(state: State, real: RealDir, name: bytes) -> StIno | None:
     """Return the st_ino of the file that `name` in `real` is a copy of, None if it is no copy."""
-    value = read_origin(real.fd(), name, state.marks.origin)
+    value = _read_mark(real, name, state.marks.origin.encode())
     return None if value is None else origin_ino(state, value)
 
 
@@ -51,18 +52,34 @@ def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
     """
     dir_fd = real.fd()
     if real.impure:
-        value = _copied_from(state, dir_fd, name, xattr.list_at(dir_fd, name))
+        value = _copied_from(state, real, name, xattr.list_at(dir_fd, name))
         if value is not None and origin_ino(state, value) is not None:
             return value
     return encode_origin(real.layer, dir_fd, name)
 
 
-def _copied_from(state: State, dir_fd: int, name: bytes, present: list[str]) -> bytes | None:
-    """Return the origin mark, among the marks `present`, whose st_ino a copy shows."""
-    for mark in (state.marks.first_origin, state.marks.origin):
-        if mark in present:
-            return xattr.get_at(dir_fd, name, mark.encode())
-    return None
+def _first_origin(state: State, present: list[str]) -> bytes | None:
+    """Return the name of the origin mark, among the marks `present`, whose st_ino a copy shows."""
+    marks = (state.marks.first_origin, state.marks.origin)
+    return next((mark.encode() for mark in marks if mark in present), None)
+
+
+def _copied_from(state: State, real: RealDir, name: bytes, present: list[str]) -> bytes | None:
+    mark = _first_origin(state, present)
+    return None if mark is None else _read_mark(real, name, mark)
+
+
+def _read_mark(real: RealDir, name: bytes, mark: bytes) -> bytes | None:
+    """Return a mark of `name` in `real`, None if it has none.
+
+    That of a file whose mode keeps its owner out is not read in a lower, which may not be changed.
+    """
+    if real.layer.is_upper:
+        return upper_mark(real.fd(), name, mark)
+    try:
+        return xattr.get_at(real.fd(), name, mark)
+    except PermissionError:
+        return None
 
 
 def shared_names(names: list[str]) -> tuple[str, ...]:
@@ -88,7 +105,7 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | No
     note_names(state, node, present)
     if is_regular and state.marks.metacopy in present:
         node.data = _find_data(state, node, real)
-    value = _copied_from(state, real.fd(), node.rname, present) if real.impure else None
+    value = _copied_from(state, real, node.rname, present) if real.impure else None
     return None if value is None else origin_ino(state, value)
 
 
@@ -108,9 +125,10 @@ def read_file_marks(
     index = state.index()
     indexed = index is not None and dir_fd == index.fd
     if marks.nlink in present and (indexed or st.st_nlink > 1):
-        delta = xattr.get_at(dir_fd, name, marks.nlink.encode()) or b""
+        delta = upper_mark(dir_fd, name, marks.nlink.encode()) or b""
         node.nlink_delta = decode_delta(delta, st.st_nlink)
-    value = _copied_from(state, dir_fd, name, present)
+    mark = _first_origin(state, present)
+    value = None if mark is None else upper_mark(dir_fd, name, mark)
     return None if value is None else origin_ino(state, value)
 
 

@@ -39,7 +39,7 @@ from unionfs.core.file_marks import origin_of
 from unionfs.core.freeze_links import adopt_names, known_names, settle_index
 from unionfs.core.inode import Dir, File, in_upper
 from unionfs.core.layer import Fd, Layer, RealDir, open_path
-from unionfs.core.metadata import copy_metadata, every, set_mark, users_own
+from unionfs.core.metadata import copy_metadata, every, set_mark, upper_xattrs, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import Place, as_owner
 from unionfs.core.protection import protect, unmarked
@@ -285,7 +285,8 @@ def _path_of(node: File) -> bytes:
 
 def _stage_copy(state: State, writable: Writable, node: File) -> _Writer:
     """Copy the upper file of `node`, with its marks, into the staging directory."""
-    source = open_node(state, node, os.O_RDONLY, metacopy=True)
+    # A program may have a file of mode 0 open.
+    source = open_node(state, node, os.O_RDONLY, metacopy=True, widen=True)
     name = writable.work.new_name()
     try:
         size = _copy_exactly(writable, source, name)
@@ -303,7 +304,8 @@ def _copy_exactly(writable: Writable, source: Fd, name: bytes) -> int:
     if st.st_size and not (upper.reflinks and try_reflink(source, copy)):
         upper.reflinks = False
         copy_range(source, copy, st.st_size, holes=st.st_blocks * 512 < st.st_size)
-    copy_metadata((source, None), (copy, None), st, every)
+    marks = upper_xattrs((source, None), every)
+    copy_metadata((source, None), (copy, None), st, every, marks, names=())
     return st.st_size
 
 
@@ -319,7 +321,7 @@ def keep_orphans(state: State, writable: Writable) -> None:
         orphan = node.orphan
         if orphan is None or not os.stat(orphan).st_nlink or node.kind != DT_REG << 12:
             continue
-        source = Fd(os.open(b"/proc/self/fd/%d" % orphan, os.O_RDONLY | os.O_CLOEXEC))
+        source = open_node(state, node, os.O_RDONLY, metacopy=True, widen=True)
         name = work.new_name()
         try:
             _copy_exactly(writable, source, name)
@@ -333,8 +335,11 @@ def _match_root(state: State, upper: Layer, fresh: Fd) -> None:
     """Make the root of the fresh upper look like that of the old one, which is its origin."""
     root = upper.root.fd()
     origin = encode_origin(upper, root, b".")
-    marks = {} if origin is None else {state.marks.origin: origin}
-    copy_metadata((root, None), (fresh, None), os.fstat(root), users_own(state.marks), marks)
+    wanted = users_own(state.marks)
+    marks = upper_xattrs((root, None), wanted)
+    if origin is not None:
+        marks[state.marks.origin] = origin
+    copy_metadata((root, None), (fresh, None), os.fstat(root), wanted, marks, names=())
 
 
 # -- the stack --
@@ -439,17 +444,18 @@ def _lay_out_dir(state: State, fresh: Fd, made: dict[Dir, Fd], d: Dir) -> Fd:
         d = d.parent
     fd = made.setdefault(d, fresh)
     for below in reversed(missing):
-        source = below.top()
+        source = below.require_upper()  # what is in it has a name in the upper
         as_owner(partial(os.mkdir, below.name, 0o700, dir_fd=fd), (fd, None))
         here = Fd(os.open(below.name, _OPEN_DIR, dir_fd=fd))
-        marks = {}
+        wanted = users_own(state.marks)
+        marks = upper_xattrs((source.fd(), None), wanted)
         if source.parent is not None:
             source.parent.impure = below.parent.impure
             origin = origin_of(state, source.parent, source.name)
             if origin is not None:
                 marks[state.marks.origin] = origin
-        st, wanted = os.stat(source.fd()), users_own(state.marks)
-        copy_metadata((source.fd(), None), (here, None), st, wanted, marks)
+        st = os.stat(source.fd())
+        copy_metadata((source.fd(), None), (here, None), st, wanted, marks, names=())
         made[below] = fd = here
     return fd
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from unionfs.core.layer import Fd
 from unionfs.core.origin import NO_UUID, lacks_uuid, with_uuid
+from unionfs.core.owner_rights import upper_mark
 from unionfs.core.whiteout import Marks, is_whiteout
 from unionfs.light_logging import Logger
 from unionfs.syscalls import xattr
@@ -97,8 +98,7 @@ class LinkIndex:
             return None
         if not self._marks.can_carry(st.st_mode):
             return self._inos().get(st.st_ino)
-        mark = self._marks.origin.encode()
-        origin = xattr.get_fd(dir_fd, mark) if name is None else xattr.get_at(dir_fd, name, mark)
+        origin = upper_mark(dir_fd, name, self._marks.origin.encode())
         entry = None if origin is None else entry_name(origin)
         return entry if entry in self._names else None
 
@@ -123,7 +123,7 @@ class LinkIndex:
         bearer = name if self._marks.can_carry(st.st_mode) else name + _NOTE
         value = None
         with suppress(FileNotFoundError):
-            value = xattr.get_at(self.fd, bearer, self._marks.nlink.encode())
+            value = upper_mark(self.fd, bearer, self._marks.nlink.encode())
         return 0 if value is None else decode_delta(value, st.st_nlink)
 
     def note_delta(self, name: bytes, delta: int) -> None:

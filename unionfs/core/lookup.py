@@ -43,6 +43,7 @@ from unionfs.core.inode import (
 from unionfs.core.layer import GONE, RealDir
 from unionfs.core.link_index import LinkIndex, entry_name
 from unionfs.core.origin import encode_origin
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.real_file import stat_node
 from unionfs.core.redirect import (
     follow_beneath,
@@ -387,7 +388,7 @@ def _make_dir(
 def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> StIno | None:
     """Apply the marks on an upper directory to `node`; return the st_ino of its origin."""
     fd = upper.fd()
-    found = read_dir_marks(state.marks, fd)
+    found = as_owner(lambda: read_dir_marks(state.marks, fd), (fd, None))
     upper.xwhiteouts = found.xwhiteouts
     node.impure = found.impure
     if found.opaque:

@@ -58,6 +58,19 @@ def copy_metadata(
     utimens_at(fd, name, st.st_atime_ns, st.st_mtime_ns)
 
 
+def upper_xattrs(source: Place, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """Return the attributes of `source`, which is in the upper, for whose name `wanted` is True.
+
+    Its mode may forbid even its owner to read them.
+    """
+
+    def read() -> dict[str, bytes]:
+        found = {name: _value(source, name) for name in filter(wanted, _names(source))}
+        return {name: value for name, value in found.items() if value is not None}
+
+    return as_owner(read, source)
+
+
 def _give(target: Place, stored: Stored) -> None:
     fd, name = target
     if stored.uid == stored.gid == -1:

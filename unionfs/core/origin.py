@@ -13,7 +13,6 @@ import sys
 
 from unionfs.core.layer import Layer
 from unionfs.light_typing import NamedTuple
-from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import handle_at
 
 # u8 version, u8 magic, u8 len, u8 flags, u8 type, 16 bytes uuid, then the fid
@@ -112,8 +111,3 @@ def origin_layer(origin: Origin, lowers: tuple[Layer, ...]) -> Layer | None:
         return None
     (fsid,) = fsids
     return next(layer for layer in lowers if layer.fsid == fsid)
-
-
-def read_origin(dir_fd: int, name: bytes, mark: str) -> bytes | None:
-    """Return the origin mark of upper `name`, None if it has none."""
-    return xattr.get_at(dir_fd, name, mark.encode())

@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from unionfs.core.layer import open_path
 from unionfs.light_typing import TypeVar
+from unionfs.syscalls import xattr
 
 Place = tuple[int, bytes | None]  # a directory fd and a name in it, or an fd and None
 
@@ -49,6 +50,18 @@ def as_owner(operation: Callable[[], R], *places: Place) -> R:
             if not any(changed):
                 raise
             return operation()
+
+
+def upper_mark(fd: int, name: bytes | None, mark: bytes) -> bytes | None:
+    """Return a mark of what is at `fd` and `name` in the upper, None if it has none.
+
+    The kernel lets its owner read attributes only if the mode does.
+    """
+
+    def read() -> bytes | None:
+        return xattr.get_fd(fd, mark) if name is None else xattr.get_at(fd, name, mark)
+
+    return as_owner(read, (fd, name))
 
 
 @contextmanager

@@ -73,7 +73,8 @@ def open_node(
         if data is not None and not metacopy:
             return open_regular(data[1], data[0].fd(), flags)
         if orphan is not None:
-            return state.with_room(partial(_open_again, flags & ~os.O_NOFOLLOW), b"", orphan)
+            again = _open_again_widened if widen else _open_again
+            return state.with_room(partial(again, flags & ~os.O_NOFOLLOW), b"", orphan)
         real, rname = node.real, node.rname
         try:
             # The name may be that of a fifo by now, whose open must not block.
@@ -104,6 +105,10 @@ def _open_again(flags: int, _name: bytes, fd: int) -> Fd:
     """Open the file that is open as `fd`."""
     # The link is the kernel's own and leads to exactly this file.
     return Fd(os.open(b"/proc/self/fd/%d" % fd, flags))
+
+
+def _open_again_widened(flags: int, name: bytes, fd: int) -> Fd:
+    return as_owner(lambda: _open_again(flags, name, fd), (fd, None))
 
 
 def _is_there(node: File, real: RealDir, rname: bytes) -> bool:

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,21 +14,25 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.as_user import NOBODY
 from tests.helpers.calls import (
     FS_APPEND_FL,
     FS_IMMUTABLE_FL,
     FS_IOC_GETFLAGS,
     FS_IOC_SETFLAGS,
 )
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.faults import DiskFull, system_calls, without_exchange
 from tests.helpers.freezing import STACK, Frozen, check_reopened, inos
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root, run
 from tests.helpers.trees import assert_same, leftovers, raw, snapshot
 from tests.helpers.unions import core, errno_of, nodeid, state
+from tests.unionfs.core.test_owner_rights import as_nobody
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
 from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module
+from unionfs.core.config import UnionConfig
 from unionfs.core.opening import open_union
 from unionfs.core.union import UnionFs
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
@@ -491,3 +496,55 @@ def test_a_disk_that_fills_up_at_any_point(tmp_path: Path, ahead: bool) -> None:
         if hook.struck is None:
             break
     assert number > 10
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("renewed", [False, True])
+def test_an_ordinary_user_may_have_open_what_keeps_even_the_owner_out(
+    ahead: bool, renewed: bool
+) -> None:
+    """Files of mode 0; the daemon has the rights of that user."""
+    require_root()
+    with tempfile.TemporaryDirectory(prefix="unionfs-test-") as made:
+        _freeze_closed(Path(made), ahead=ahead, renewed=renewed)
+
+
+def _freeze_closed(tmp_path: Path, *, ahead: bool, renewed: bool) -> None:
+    tmp_path.chmod(0o755)
+    for name in ("lower/d", "upper", "work", "to"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "lower/d/kept").write_text("lower")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+
+    def work(fd: int) -> None:
+        os.fchdir(fd)
+        fs = open_union(UnionConfig(lowers=(b"lower",), upper=b"upper", work=b"work"))
+        tree = CoreDriver(fs)
+        tree.mkdir(b"e", 0o755)
+        handles = []
+        for name in (b"d/new", b"e/new", b"d/kept"):
+            if name != b"d/kept":
+                tree.create(name, 0o600)
+            tree.setxattr(name, "user.own", b"value", 0)
+            handles.append(fs.open(nodeid(tree, name), os.O_WRONLY))
+            fs.write(handles[-1], 0, name)
+        tree.link(b"d/new", b"e/again")
+        old = nodeid(tree, b"d/kept")
+        for name in (b"d/new", b"e/new", b"d/kept"):
+            tree.chmod(name, 0)
+        if renewed:
+            fs.renew(old)
+        frozen = fs.freeze(b"to/frozen", ahead=ahead)
+        assert len(frozen.copied) >= 2, frozen
+        for fh in handles:
+            fs.write(fh, 0, b"later")
+            fs.release(fh)
+        fs.close()
+
+    as_nobody(work, tmp_path)
+    for name in ("d/new", "e/new", "d/kept", "e/again"):
+        st = (tmp_path / "to/frozen" / name).stat()
+        assert (st.st_mode & 0o777, st.st_uid) == (0, NOBODY)
+    assert (tmp_path / "to/frozen/e/new").read_bytes() == b"e/new"
+    assert (tmp_path / "upper/e/new").read_bytes() == b"later"

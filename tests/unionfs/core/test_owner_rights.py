@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.as_user import NOBODY
+from tests.helpers.as_user import NOBODY, become_nobody
 from tests.helpers.mounts import DEADLINE, require_root
 from unionfs.core.config import UnionConfig
 from unionfs.core.opening import open_union
@@ -41,10 +43,11 @@ def as_nobody(work: Callable[[int], None], base: Path) -> None:
     if not child:
         status = 1
         try:
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+            become_nobody()
             work(fd)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(fd)
@@ -219,3 +222,49 @@ def test_the_union_shows_no_widened_mode(base: Path) -> None:
     (base / "lower").mkdir()
     (base / "closed").rename(base / "lower/closed")
     as_nobody(work, base)
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_copy_of_mode_0_is_found_again(links: int) -> None:
+    """Its marks are attributes, which its mode forbids even its owner to read."""
+    require_root()
+    with tempfile.TemporaryDirectory(prefix="unionfs-test-") as made:
+        base = Path(made)
+        base.chmod(0o755)
+        for name in ("lower/d", "upper", "work", "to"):
+            (base / name).mkdir(parents=True)
+        for name in ("file", "d/other"):
+            (base / "lower" / name).write_text("text")
+        if links > 1:
+            (base / "lower/link").hardlink_to(base / "lower/file")
+        for path in (base, *base.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+
+        def work(fd: int) -> None:
+            os.fchdir(fd)
+            config = UnionConfig(lowers=(b"lower",), upper=b"upper", work=b"work")
+            fs = open_union(config)
+            before = []
+            for name in (b"file", b"d"):
+                found = fs.lookup(ROOT_NODEID, name)
+                assert found is not None
+                before.append(found)
+                mode = 0 if name == b"file" else 0o300
+                fs.setattr(found.nodeid, SetAttr(mode=mode), None)
+            fs.close()
+            for last in (False, True):
+                fs = open_union(config)
+                for was in before:
+                    name = b"d" if stat.S_ISDIR(was.st.st_mode) else b"file"
+                    again = fs.lookup(ROOT_NODEID, name)
+                    assert again is not None
+                    assert again.st_ino == was.st_ino
+                    assert name == b"d" or again.st_nlink == was.st_nlink
+                    assert stat.S_IMODE(again.st.st_mode) in (0, 0o300)
+                if last:
+                    fs.unlink(ROOT_NODEID, b"file")
+                    assert fs.lookup(ROOT_NODEID, b"file") is None
+                fs.close()
+
+        as_nobody(work, base)
+        assert mode_of(base / "upper/d") == 0o300
