@@ -19,7 +19,8 @@ from unionfs.wire.request import Defer, Handlers, Request
 
 _DT_DIR = 4
 TRIAL = 32  # directories
-WATCHED = 64  # directories
+PATIENCE = 16 * TRIAL
+WATCHED = 1024  # directories
 
 
 class Demand:
@@ -27,27 +28,29 @@ class Demand:
 
     They do from the first lookup of a file in a directory that was listed without
     attributes.  After that one of `TRIAL` directories is listed without them, to see
-    whether they are still wanted: the kernel does not say when it does not use them.
+    whether they are still wanted: the kernel does not say when it does not use them.  They are not
+    when `PATIENCE` directories were listed without such a lookup.  It may come that late:
+    `find -exec md5sum {} +` lists hundreds of directories, then looks at all their files.
+
+    `bare` are the directories listed without attributes, the latest last.
     """
 
-    __slots__ = ("_bare", "_listed", "wanted")
+    __slots__ = ("_listed", "bare", "wanted")
 
     def __init__(self) -> None:
         self.wanted = False
         self._listed = 0
-        # The directories listed without attributes, the latest last.
-        self._bare: dict[NodeId, None] = {}
+        self.bare: dict[NodeId, None] = {}
 
     def begin(self, nodeid: NodeId) -> bool:
         """Tell whether to list the files of directory `nodeid` with their attributes."""
-        bare = self._bare
+        bare = self.bare
         if self.wanted:
             self._listed += 1
-            if self._listed < TRIAL:
+            if self._listed % TRIAL:
                 bare.pop(nodeid, None)
                 return True
-            self.wanted = False
-        self._listed = 0
+            self.wanted = self._listed < PATIENCE
         bare[nodeid] = None
         if len(bare) > WATCHED:
             # Another thread may be doing the same.
@@ -55,10 +58,10 @@ class Demand:
         return False
 
     def looked_up(self, parent: NodeId) -> None:
-        """Note that a file of directory `parent` was looked up by its name."""
-        if parent in self._bare:
-            self.wanted = True
-            self._bare.clear()
+        """Note that a file of directory `parent`, one of the `bare`, was looked up by its name."""
+        self.bare.pop(parent, None)
+        self._listed = 0
+        self.wanted = True
 
 
 class Directories:

@@ -43,7 +43,7 @@ class Names:
         attr = self._fs.lookup(request.nodeid, request.name())
         if attr is not None:
             self._encoder.put_entry(attr, request.out, request.body)
-            if not self._demand.wanted and not stat.S_ISDIR(attr.st.st_mode):
+            if request.nodeid in self._demand.bare and not stat.S_ISDIR(attr.st.st_mode):
                 self._demand.looked_up(request.nodeid)
             return abi.ENTRY_SIZE
         if not self._encoder.valid and not self._encoder.valid_ns:
