@@ -144,7 +144,9 @@ class SetAttr:
 
         One that changes neither id comes as a change of nothing.
         """
-        return self.uid is not None or self.gid is not None or self.is_nothing()
+        if self.uid is not None or self.gid is not None:
+            return True
+        return self.mode is None and self.mtime_ns is None and self.is_nothing()
 
     def is_nothing(self) -> bool:
         """Tell whether it changes no attribute, as chown(2) with -1 for both ids."""

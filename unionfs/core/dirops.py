@@ -22,7 +22,7 @@ from unionfs.core.lookup import NodeStat, add_alias, load_locked, reread_name_lo
 from unionfs.core.metadata import set_mark
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
-from unionfs.core.whiteout import AUFS_PREFIX, upper_entry
+from unionfs.core.whiteout import AUFS_PREFIX, DT_DIR, TYPE_MASK, upper_entry
 from unionfs.core.whiteout_ops import place_over_whiteout
 from unionfs.core.workdir import WorkDir
 from unionfs.core.xattr_ids import DEFAULT_ACL
@@ -33,6 +33,8 @@ from unionfs.syscalls.attributes import chmod
 from unionfs.syscalls.lowered import keeping_sgid
 
 log = Logger(__name__)
+
+_SGID = stat.S_ISGID
 
 Maker = Callable[[int, bytes, int], Fd | None]  # dir_fd, name, mode
 
@@ -61,9 +63,9 @@ def make(
 ) -> tuple[NodeStat, Fd | None]:
     """Make `name` in `parent` with `maker`; return the new inode, and its fd if it was opened."""
     check_new_name(name)
-    if mode & stat.S_ISGID:
+    if mode & _SGID:
         maker = _with_sgid(maker)
-    upper = copy_up_dir(state, parent)
+    upper = parent.upper or copy_up_dir(state, parent)
     with parent.lock:
         found = load_locked(state, parent).find(name)
         if parent.dead:
@@ -73,13 +75,17 @@ def make(
         upper_fd = upper.fd()
         if umask and not _has_default_acl(upper_fd, parent):
             mode &= ~umask
+        gives = state.owners.gives_to(uid, gid)
         try:
-            if found is WHITED_OUT or _server_checks(state, uid, gid):
+            if found is WHITED_OUT or (gives and _server_checks(state)):
                 fd, st = _make_staged(
                     state, parent, name, mode, uid, gid, maker, found is WHITED_OUT
                 )
             else:
-                with state.owners.creating(uid, gid):
+                if gives:
+                    with state.owners.creating(uid, gid):
+                        fd = maker(upper_fd, name, mode)
+                else:
                     fd = maker(upper_fd, name, mode)
                 st = os.fstat(fd) if fd is not None else lstat_at(upper_fd, name)
         except OSError:
@@ -104,10 +110,11 @@ def _with_sgid(maker: Maker) -> Maker:
 def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> Node:
     """Enter the inode just made as `name` in the upper of `parent`, with one reference."""
     upper = parent.require_upper()
-    parent.note_upper(name, upper_entry(st))
+    packed = upper_entry(st)
+    parent.note_upper(name, packed)
     parent.kept_ctime = None
     node: Node
-    if stat.S_ISDIR(st.st_mode):
+    if packed & TYPE_MASK == DT_DIR:
         node = Dir(parent, name, RealDir(upper.layer, upper, name), ())
         node.loaded = empty()
     else:
@@ -116,18 +123,18 @@ def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> 
         state.table.add_locked(node, union_ino(upper.layer, st.st_ino))
         node.nlookup = 1
         parent.kids[name] = node
-        if isinstance(node, Dir):
+        if type(node) is Dir:
             state.table.uppers.add(node)
     return node
 
 
-def _server_checks(state: State, uid: int, gid: int) -> bool:
-    """Tell whether a file has to be made as root, and given away before it is visible.
+def _server_checks(state: State) -> bool:
+    """Tell whether a file of others has to be made as root, and given away before it is visible.
 
     A server of NFS goes by the fsuid, whatever the capabilities of the thread are: no user may
     create in the workdir, nor by a group that the daemon is not in.
     """
-    return not state.require_upper().exchanges and state.owners.gives_to(uid, gid)
+    return not state.require_upper().exchanges
 
 
 def _give(state: State, place: Fd, name: bytes, mode: int, uid: int, gid: int) -> None:
@@ -166,7 +173,7 @@ def _make_staged(
             place = _make_twin(work, upper_fd, shelter)
         else:
             place = work.fd
-        if _server_checks(state, uid, gid):
+        if state.owners.gives_to(uid, gid) and _server_checks(state):
             fd = maker(place, staged, mode)
             _give(state, place, staged, mode, uid, gid)
         else:

@@ -31,14 +31,14 @@ _STAT_FIELDS = [name for name in dir(os.stat_result) if name.startswith("st_")]
 
 def stat_node(state: State, node: Node) -> os.stat_result:
     """Return the real attributes of `node`: those in the upper, if it is there."""
-    if isinstance(node, Dir):
+    if type(node) is Dir:
         try:
-            return os.stat(node.top().fd())
+            return os.stat((node.upper or node.lowers[0]).fd())
         except OSError:
             if node.last_stat is not None:
                 return node.last_stat
             raise
-    assert isinstance(node, File)
+    assert type(node) is File
     for _ in range(TRIES):
         orphan = node.orphan
         if orphan is not None:

@@ -42,22 +42,22 @@ def setattr_node(
     A change of size by `writer` removes suid and sgid, see `file.drop_suid`; with None it
     does not.
     """
-    state.require_upper()
-    allowed = APPEND_ONLY if change.only_touches() or change.is_nothing() else 0
-    if isinstance(node, Dir):
-        require_changeable(node, allowed)
+    if type(node) is Dir:
+        if node.upper is None:
+            state.require_upper()
+            require_changeable(node, _allowed(change))
         upper = node.require_upper() if node.dead else copy_up_dir(state, node)
         with node.lock:
             fd = upper.fd()
             _apply(state, fd, None, change)
             node.kept_ctime = None
             return os.stat(fd)
-    assert isinstance(node, File)
+    assert type(node) is File
     if change.size is not None:
         copy_up_file(state, node, size=change.size)
         _truncate(state, node, change.size, handle, writer)
-    else:
-        copy_up_file(state, node, metadata_only=True, allowed=allowed)
+    elif not in_upper(node):
+        copy_up_file(state, node, metadata_only=True, allowed=_allowed(change))
     opened = open_fd(node)
     if opened is not None:
         # Whatever names it has meanwhile, the file stays this one.
@@ -69,6 +69,11 @@ def setattr_node(
             return os.stat(fd)
         _apply(state, fd, name, change)
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+
+def _allowed(change: SetAttr) -> int:
+    """Return the marks of chattr(1) that do not forbid `change`."""
+    return APPEND_ONLY if change.only_touches() or change.is_nothing() else 0
 
 
 def as_meant(
@@ -100,11 +105,11 @@ def _would_lose(attr: Attr, caller: Credentials) -> bool:
     return not (caller.is_member(attr.st_gid) or caller.keeps_suid())
 
 
-def slow_setattr(state: State, node: Node, change: SetAttr) -> bool:
+def slow_setattr(state: State, node: File, change: SetAttr) -> bool:
     """Tell whether `setattr_node` would copy much data, or wait for a disk."""
-    if not isinstance(node, File) or node.kind != stat.S_IFREG:
-        return False
     if in_upper(node) and (node.data is None or change.size is None):
+        return False
+    if node.kind != stat.S_IFREG:
         return False
     if change.size is None and state.config.metacopy:
         return False

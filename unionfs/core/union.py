@@ -35,6 +35,7 @@ from unionfs.core.freeze import freeze, paths_open_for_writing
 from unionfs.core.inode import SMALL, Dir, File, Node, in_upper
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
+from unionfs.core.layer import Layer
 from unionfs.core.lookup import lookup
 from unionfs.core.owner_rights import may_be_widened, settled
 from unionfs.core.readdir import list_dir
@@ -74,6 +75,8 @@ from unionfs.types import (
     SetAttr,
 )
 from unionfs.vfs import TOUCH
+
+_SUID_SGID = stat.S_ISUID | stat.S_ISGID
 
 
 class UnionFs:
@@ -131,11 +134,12 @@ class UnionFs:
         return self._attr(node, setattr_node(self._state, node, change, handle, writer))
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
-        return slow_setattr(self._state, self._table.get(nodeid), change)
+        node = self._table.nodes.get(nodeid)
+        return type(node) is File and slow_setattr(self._state, node, change)
 
     def slow_rename(self, parent: NodeId, name: bytes) -> bool:
         node = self._table.directory(parent).kids.get(name)
-        return node is not None and slow_setattr(self._state, node, TOUCH)
+        return type(node) is File and slow_setattr(self._state, node, TOUCH)
 
     def readlink(self, nodeid: NodeId) -> bytes:
         with at_rest(self._table.file(nodeid)) as (fd, name):
@@ -181,7 +185,8 @@ class UnionFs:
     def rename(
         self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, flags: int
     ) -> None:
-        old, new = self._table.directory(parent), self._table.directory(new_parent)
+        old = self._table.directory(parent)
+        new = old if new_parent == parent else self._table.directory(new_parent)
         rename(self._state, old, name, new, new_name, flags)
 
     # -- files --
@@ -212,7 +217,7 @@ class UnionFs:
         node, st = found
         assert isinstance(node, File) and fd is not None
         handle = Handle(node, fd, flags)
-        handle.plain = not st.st_mode & (stat.S_ISUID | stat.S_ISGID)
+        handle.plain = not st.st_mode & _SUID_SGID
         return self._attr(node, st), self._add_handle(handle)
 
     def read(self, fh: Fh, offset: int, size: int) -> bytes:
@@ -283,14 +288,10 @@ class UnionFs:
         if not upper and node.is_small():
             return None
         fd = current_fd(state, handle)
-        return Backing(
-            fd,
-            handle.changed,
-            may_change=upper,
-            pristine=node.found_size >= 0 and not upper,
-            fixed=state.writable is None,
-            guarded=upper and not handle.plain and is_guarded(fd),
-        )
+        guarded = upper and not handle.plain and is_guarded(fd)
+        pristine = node.found_size >= 0 and not upper
+        # By position: names of arguments take time.
+        return Backing(fd, handle.changed, upper, pristine, state.writable is None, guarded)
 
     def open_small(
         self, nodeid: NodeId, flags: int, wait: bool
@@ -527,8 +528,7 @@ class UnionFs:
                 nlink = 0
             if node.kept_ctime is not None:
                 st = with_kept_ctime(st, node.kept_ctime)
-        else:
-            assert isinstance(node, File)
+        elif type(node) is File:
             if node.nlink_delta:
                 nlink += node.nlink_delta
             elif node.lost.links:
@@ -538,8 +538,7 @@ class UnionFs:
                 blocks = self._data_blocks(node, blocks)
         uid, gid = st.st_uid, st.st_gid
         if not self._plain_owners:
-            at = node.top() if isinstance(node, Dir) else node.real
-            uid, gid = self._state.owners.shown(at.layer, st)
+            uid, gid = self._state.owners.shown(_layer_of(node), st)
         return Attr(node.nodeid, node.st_ino, nlink, uid, gid, blocks, st)
 
     def _data_blocks(self, node: File, blocks: int) -> int:
@@ -585,6 +584,14 @@ class UnionFs:
         if handle is None:
             raise fs_error(errno.EBADF)
         return handle
+
+
+def _layer_of(node: Node) -> Layer:
+    """Return the layer whose attributes `node` shows."""
+    if isinstance(node, Dir):
+        return node.top().layer
+    assert isinstance(node, File)
+    return node.real.layer
 
 
 def node_is_regular(node: Node) -> bool:

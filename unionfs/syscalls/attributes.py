@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 from struct import Struct
 
 from unionfs.syscalls.libc import AT_SYMLINK_NOFOLLOW, fail, libc
@@ -24,33 +25,33 @@ _NR_FCHMODAT2 = 452
 # Two struct timespec: atime, mtime.  Packing them costs less than a ctypes structure.
 _TIMES = Struct("@llll")
 
-_syscall = libc.syscall
-# Separate objects without a prototype, which would double the cost of a call.
+# Separate objects without a prototype, which would double the cost of a call.  ctypes passes an
+# int as C's int, which suffices for the arguments here.
+_syscall = libc["syscall"]
 _utimensat = libc["utimensat"]
 _futimens = libc["futimens"]
 
 
 def chmod(path: int | bytes, mode: int) -> None:
     """Set the permission bits of a path, or of an open file; sgid stays whatever its group is."""
+    if not mode & stat.S_ISGID:
+        os.chmod(path, mode)
+        return
     with keeping_sgid(mode):
         os.chmod(path, mode)
 
 
 def chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
     """Like `chmod`, for `name` beneath `dir_fd`, which must not be a symbolic link."""
+    if not mode & stat.S_ISGID:
+        _chmod_at(dir_fd, name, mode)
+        return
     with keeping_sgid(mode):
         _chmod_at(dir_fd, name, mode)
 
 
 def _chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
-    result = _syscall(
-        ctypes.c_long(_NR_FCHMODAT2),
-        ctypes.c_int(dir_fd),
-        ctypes.c_char_p(name),
-        ctypes.c_uint(mode),
-        ctypes.c_int(AT_SYMLINK_NOFOLLOW),
-    )
-    if result == 0:
+    if _syscall(_NR_FCHMODAT2, dir_fd, name, mode, AT_SYMLINK_NOFOLLOW) == 0:
         return
     if ctypes.get_errno() != errno.ENOSYS:
         raise fail(name)

@@ -21,6 +21,10 @@ _TRUSTED = b"trusted."
 _ACCESS_ACL = b"system.posix_acl_access"
 
 _TIMES_NOW = abi.FATTR_ATIME_NOW | abi.FATTR_MTIME_NOW
+_FATTR_MODE, _FATTR_SIZE = abi.FATTR_MODE, abi.FATTR_SIZE
+_FATTR_OWNERS = abi.FATTR_UID | abi.FATTR_GID
+_FATTR_TIMES = abi.FATTR_ATIME | abi.FATTR_MTIME | _TIMES_NOW
+_FATTR_WRITER = abi.FATTR_KILL_SUIDGID
 
 
 class Changing(Protocol):
@@ -89,24 +93,26 @@ class Inodes:
             abi.SETATTR_IN.unpack_from(request.args, request.at)
         )
         change = SetAttr()
-        if valid & abi.FATTR_MODE:
+        if valid & _FATTR_MODE:
             change.mode = stat.S_IMODE(mode)
-        if valid & abi.FATTR_UID:
-            change.uid = uid
-        if valid & abi.FATTR_GID:
-            change.gid = gid
-        if valid & abi.FATTR_SIZE:
+        if valid & _FATTR_OWNERS:
+            if valid & abi.FATTR_UID:
+                change.uid = uid
+            if valid & abi.FATTR_GID:
+                change.gid = gid
+        if valid & _FATTR_SIZE:
             change.size = size
-        # For the _NOW forms the kernel sets the time too.
-        if valid & abi.FATTR_ATIME:
-            change.atime_ns = atime * NS + atime_ns
-        if valid & abi.FATTR_MTIME:
-            change.mtime_ns = mtime * NS + mtime_ns
-        change.times_now = valid & _TIMES_NOW == _TIMES_NOW
+        if valid & _FATTR_TIMES:
+            # For the _NOW forms the kernel sets the time too.
+            if valid & abi.FATTR_ATIME:
+                change.atime_ns = atime * NS + atime_ns
+            if valid & abi.FATTR_MTIME:
+                change.mtime_ns = mtime * NS + mtime_ns
+            change.times_now = valid & _TIMES_NOW == _TIMES_NOW
         if not request.wait and self._fs.slow_setattr(request.nodeid, change):
             raise Defer
         writer = None
-        if valid & abi.FATTR_KILL_SUIDGID or not valid:
+        if valid & _FATTR_WRITER or not valid:
             writer = Credentials(request.pid, request.gid, request.uid)
         through = fh if valid & abi.FATTR_FH else None
         if change.size is None:

@@ -270,10 +270,10 @@ class Session:
 
         Raises `Defer`.
         """
-        size, code, opcode = 0, 0, request.opcode
+        opcode = request.opcode
         handler = self._handlers.get(opcode)
         if handler is None:
-            code = -errno.ENOSYS  # the kernel does not send this opcode again
+            size = -errno.ENOSYS  # the kernel does not send this opcode again
         else:
             self.counts[opcode] += 1
             try:
@@ -282,13 +282,14 @@ class Session:
                 self.counts[opcode] -= 1  # it will be served again
                 raise
             except OSError as error:
-                code = -(errno_of(error, "") if error.errno else errno.EIO)
+                size = -(errno_of(error, "") if error.errno else errno.EIO)
             except Exception as error:
-                code = -errno_of(error, opcode_name(opcode))
-            if size < 0:
-                size, code = 0, size
+                size = -errno_of(error, opcode_name(opcode))
+        if size < 0:
+            _put_head(head, 0, _HEAD, size, request.unique)
+            return _HEAD
         length = _HEAD + size
-        _put_head(head, 0, length, code, request.unique)
+        _put_head(head, 0, length, 0, request.unique)
         return length
 
     def take_back(self, request: Request, length: int, notifier: Notifier) -> None:
