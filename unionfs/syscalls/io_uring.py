@@ -161,6 +161,22 @@ class Ring:
         """Make `exchange` return a completion with the user_data `WAKE`."""
         os.eventfd_write(self._wake_fd, 1)
 
+    def submit(self) -> list[tuple[int, int]]:
+        """Submit the queued entries; return user_data and result of what the kernel refused.
+
+        What it has accepted does not complete before `exchange` (IORING_SETUP_DEFER_TASKRUN).
+        """
+        while self._unsubmitted:
+            done: int = _enter(_NR_ENTER, self._fd, self._unsubmitted, 0, 0, None, 0)
+            if done >= 0:
+                self._unsubmitted -= done
+            elif (error := fail()).errno != errno.EINTR:
+                raise error
+        refused = []
+        while self._taken != self._words[self._cq_tail] and (found := self.exchange(None)):
+            refused.append(found)
+        return refused
+
     def exchange(self, entry: bytearray | None) -> tuple[int, int] | None:
         """Queue `entry`, as `entry_of` makes them, and take the next completion.
 

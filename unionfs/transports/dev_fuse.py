@@ -119,6 +119,7 @@ class Connection:
         self._ring_watch = RingWatch()
         self._required = io_uring == "on"
         self._queues: list[Queue] = []
+        self._on_rings = False  # whether requests come by the rings
         if io_uring == "auto" and terms.may_hang:
             # Every request goes to a worker, and an entry of a ring would wait with it.
             self._without_rings("a layer is on a network or FUSE filesystem")
@@ -128,7 +129,8 @@ class Connection:
             except OSError as error:
                 self._without_rings(error.strerror)
         # Only if the rings exist: after INIT the kernel waits for all of them.
-        self.session = Session(fs, terms._replace(uring=bool(self._queues)))
+        self._on_rings = bool(self._queues)
+        self.session = Session(fs, terms._replace(uring=self._on_rings))
         self.notifier = DeviceNotifier(fuse_fd, self.session.names_changed)
         self._over = threading.Event()
         self.gate = fs.gate
@@ -138,7 +140,7 @@ class Connection:
         """Answer INIT, then start to serve.
 
         Raises `OSError` if the kernel is too old, `MountError` if it does not offer
-        io_uring and that is required.
+        io_uring, or refuses a ring, and io_uring is required.
         """
         os.set_blocking(self._fd, True)
         buffer = room_of(BUFFER_SIZE)
@@ -148,7 +150,10 @@ class Connection:
             raise OSError(errno.EPROTO, f"the kernel began with opcode {opcode}, not with INIT")
         reply = self.session.init(memoryview(buffer)[:length])
         flags = self.session.flags
-        if self._queues and not flags & Init.OVER_IO_URING:
+        if self._on_rings and not flags & Init.OVER_IO_URING:
+            for queue in self._queues:
+                queue.join()
+            self._queues = []
             self._without_rings("the kernel does not offer it")
         log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
         os.write(self._fd, reply)
@@ -156,27 +161,29 @@ class Connection:
             queue.start(
                 self.session, self.gate, self._fd, self._deferred, self._fail, self._ring_watch
             )
+        # The kernel asks again whether io_uring is switched on, and may have no memory for a ring.
+        # It then sends requests by read(2); what it has taken of the rings is served all the same.
+        if refusals := [queue.refusal() for queue in self._queues if queue.refusal()]:
+            self._without_rings(refusals[0])
         # With rings only FORGET and INTERRUPT are read from /dev/fuse.
-        for number in range(1 if self._queues else _READERS):
+        for number in range(1 if self._on_rings else _READERS):
             name = f"fuse-reader-{number}"
             reader = threading.Thread(target=self._serve, name=name, daemon=True)
             self._readers.append(reader)
             reader.start()
-        if not self._queues:
+        if not self._on_rings:
             threading.Thread(target=self._turns.watch, name="fuse-watch", daemon=True).start()
 
     def leave_idle(self) -> None:
         """Let the process, which is to be SCHED_IDLE, be SCHED_OTHER while it has to wait."""
-        if self._queues:
+        if self._on_rings:
             self._ring_watch.policy.leaves_idle = True
             threading.Thread(target=self._ring_watch.watch, name="fuse-watch", daemon=True).start()
         else:
             self._turns.policy.leaves_idle = True
 
     def _without_rings(self, reason: str | None) -> None:
-        for queue in self._queues:
-            queue.join()
-        self._queues = []
+        self._on_rings = False
         if self._required:
             raise MountError(f"io_uring is not available: {reason}; leave out io_uring=on")
         log.info("without io_uring: %s", reason)
@@ -238,7 +245,7 @@ class Connection:
         fd, gate, turns = self._fd, self.gate, self._turns
         lane, request = reader.lane, reader.request
         into, out, reply = [buffer], request.out, memoryview(request.out)
-        follows = not self._queues
+        follows = not self._on_rings
         unpack, readv, write = abi.IN_HEADER.unpack_from, os.readv, os.write
         answer, sizes = self.session.answer, self.session.argument_sizes
         while True:
@@ -296,7 +303,7 @@ class Connection:
         """Serve the request in `buffer` if it has no reply; tell whether that is so."""
         if opcode in _FORGETS:
             self.session.forget(opcode, nodeid, buffer, _BODY)
-            if self._queues:
+            if self._on_rings:
                 lane.busy = 0
                 time.sleep(_TOGETHER_S)
             return True

@@ -85,6 +85,8 @@ class Queue:
         self.ring = Ring(2 * _DEPTH)
         self._entries = [RingEntry() for _ in range(_DEPTH)]
         self._done: deque[int] = deque()
+        self._registered = threading.Event()
+        self._refusal = ""
         self._thread: threading.Thread | None = None
 
     def start(
@@ -111,10 +113,20 @@ class Queue:
                 self._serve()
             except BaseException as error:
                 failed(error)
+            finally:
+                self._registered.set()
 
         name = f"fuse-ring-{self.cpu}"
         self._thread = threading.Thread(target=run, name=name, daemon=True)
         self._thread.start()
+
+    def refusal(self) -> str:
+        """Return why the kernel does not use all of this queue, empty if it does.
+
+        Waits until the thread that `start` started has registered with the connection.
+        """
+        self._registered.wait()
+        return self._refusal
 
     def join(self) -> None:
         """Wait for the end of the connection and close the ring.
@@ -128,10 +140,11 @@ class Queue:
                 return
         self.ring.close()
 
-    def _serve(self) -> None:
-        ring, entries = self.ring, self._entries
+    def _register(self) -> int:
+        """Offer the entries to the kernel; return how many it has taken."""
+        ring = self.ring
         ring.enable()
-        for index, entry in enumerate(entries):
+        for index, entry in enumerate(self._entries):
             entry.commit = entry_of(
                 self._fd,
                 abi.URING_CMD_COMMIT_AND_FETCH,
@@ -141,9 +154,16 @@ class Queue:
             command = abi.URING_CMD_REQ.pack(0, 0, self.cpu)
             address = entry.iovecs
             ring.command(self._fd, abi.URING_CMD_REGISTER, index, command, address, 2)
-        alive = len(entries)
+        refused = ring.submit()
+        if refused:
+            self._refusal = f"registering the ring of CPU {self.cpu}: {os.strerror(-refused[0][1])}"
+        self._registered.set()
+        return len(self._entries) - len(refused)
+
+    def _serve(self) -> None:
+        alive = self._register()
         answer: bytearray | None = None
-        exchange, take = ring.exchange, self._take
+        exchange, take = self.ring.exchange, self._take
         while alive:
             found = exchange(answer)
             answer = None
@@ -155,8 +175,7 @@ class Queue:
             elif result < 0:
                 alive -= 1
                 if -result not in _ENDED:
-                    # The kernel then sends the requests by read(2).
-                    log.warning("no io_uring on CPU %d: %s", self.cpu, os.strerror(-result))
+                    log.warning("an entry of CPU %d is lost: %s", self.cpu, os.strerror(-result))
             else:
                 answer = take(index)
 

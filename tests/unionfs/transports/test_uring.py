@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tests.helpers.mounts import (
     mount_type,
     mounted_union,
     run,
+    wait_until,
 )
 from unionfs.core.config import UnionConfig
 from unionfs.core.opening import open_union
@@ -99,6 +103,89 @@ def test_a_kernel_that_refuses_rings(code: int, monkeypatch: pytest.MonkeyPatch)
         uring.open_queues()
     assert caught.value.errno == code
     assert not made, "the first ring was given up again"
+
+
+# The kernel asks for the switch at INIT, at the reply and for each ring.
+_SWITCHED_OFF_LATER = """
+import sys
+from mount_tools.helper.entry import main
+from unionfs.transports import uring
+from unionfs.wire import session
+from unionfs.wire.abi import Init
+
+init = session.Session.init
+
+def init_as_if_offered(self, message):
+    reply = init(self, message)
+    self.flags |= Init.OVER_IO_URING
+    return reply
+
+uring.is_enabled = lambda: True
+session.Session.init = init_as_if_offered
+sys.exit(main())
+"""
+
+
+@contextmanager
+def _switched_off_later(layers: HandmadeLayers, *words: bytes) -> Iterator[tuple[Path, int, Path]]:
+    """Yield the mount point, the daemon and its log."""
+    options = layer_options(layers.stack, layers.upper, layers.work)
+    log, point = layers.base / "log", layers.base / "merged"
+    point.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", _SWITCHED_OFF_LATER]
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(
+            [*command, "-f", "-o", b",".join((options, *words)), point],
+            env=helper_environment(),
+            stdout=file,
+            stderr=file,
+        ) as daemon,
+    ):
+        try:
+            wait_until(lambda: mount_type(point) is not None, "the mount")
+            yield point, daemon.pid, log
+        finally:
+            run("umount", "-l", point, check=False)
+            assert daemon.wait(60) == 0, log.read_text()
+
+
+def _threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_switched_off_while_a_mount_starts(layers: HandmadeLayers) -> None:
+    """The mount goes on over /dev/fuse, with all its readers."""
+    (layers.layer() / "dir").mkdir()
+    with _switched_off_later(layers, b"io_uring=off") as (point, pid, _):
+        run("ls", point)
+        without = _threads(pid)
+    with _switched_off_later(layers) as (point, pid, log):
+        run("mkdir", point / "dir/made", point / "dir/made/deeper")
+        run("rm", "-r", point / "dir/made")
+        wait_until(lambda: _threads(pid) == without, "the threads of the rings to end")
+    said = log.read_text()
+    assert said.count("without io_uring: ") == 1, said
+    assert "without io_uring: registering the ring of CPU 0: Operation not supported" in said
+    assert "WARNING" not in said
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_switched_off_while_a_mount_starts_that_requires_it(layers: HandmadeLayers) -> None:
+    layers.layer()
+    words = layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on"
+    point = layers.base / "merged"
+    point.mkdir()
+    command = [sys.executable, "-c", _SWITCHED_OFF_LATER, "-f", "-o", words, point]
+    done = run(*command, env=helper_environment(), check=False)
+    assert done.returncode == 32
+    assert done.stderr.decode().endswith(
+        "mount.pyunion: io_uring is not available: registering the ring of CPU 0: "
+        "Operation not supported; leave out io_uring=on\n"
+    )
+    assert mount_type(point) is None
+    assert os.listdir(layers.work / "work") == []
 
 
 def test_a_kernel_that_offers_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
