@@ -12,6 +12,11 @@ state per file for all connections of a process, and a child that inherited it
 would count its parent's locks as its own.  So the thread that forks closes its
 connection before, and parent and child each open a new one when they need it.
 
+The -shm file is written to through a mapping.  On btrfs that takes space each time, also where
+the file has blocks, and without any the process gets SIGBUS.  So there the space is looked for
+before a transaction and before a read, which may note in the file where it reads; and without any
+a connection is left to the kernel instead of closed, since SQLite would write the WAL back.
+
 Source: sqlite.org wal.html, lang_transaction.html, howtocorrupt.html 2.6 (fork).
 """
 
@@ -20,6 +25,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +33,7 @@ from pathlib import Path
 
 from layerstore.db import schema
 from layerstore.db.durability import Durability
-from layerstore.db.reserve import ADVICE, has_room
+from layerstore.db.reserve import ADVICE, has_room, is_on_btrfs
 from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion
 from unionfs.light_typing import TYPE_CHECKING, TypeVar
 from unionfs.syscalls.writeback import write_back
@@ -41,6 +47,8 @@ BUSY_SECONDS = 60
 _REMEDY = "restore it from a backup, or load the images into another --root"
 _FULL = f"no space left on its disk; {ADVICE}"
 _SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
+_MOMENT = 0.05  # seconds that there is room for after it was found
+_left_open: list[object] = []  # connections that cannot be closed
 
 Value = str | int | bytes | None
 _Row = TypeVar("_Row")
@@ -60,6 +68,8 @@ class Database:
         """
         self.path = path
         self._sync = sync
+        self._copies: bool | None = None  # whether each write takes space
+        self._has_room_until = 0.0
         self._local = threading.local()
         self._connections: list[tuple[int, sqlite3.Connection]] = []
         _open.add(self)
@@ -73,9 +83,13 @@ class Database:
     def close(self) -> None:
         """Close every connection this process opened."""
         mine, self._connections = self._connections, []
+        full = self._is_full() if any(pid == os.getpid() for pid, _ in mine) else False
         for pid, connection in mine:
             if pid == os.getpid():
-                connection.close()
+                if full:
+                    _left_open.append(connection)
+                else:
+                    connection.close()
             else:
                 # Inherited over a fork: closing it here would drop the locks of
                 # the process that owns it, so it is kept open and out of use.
@@ -114,6 +128,7 @@ class Database:
         if connection.in_transaction:
             yield connection
             return
+        self._refuse_full()
         with _sentences(self.path), self._synced(connection, durable=durable):
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -123,6 +138,21 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def _is_full(self) -> bool:
+        """Tell whether a store to the mapped -shm file might end the process by SIGBUS."""
+        if self._copies is None:
+            self._copies = is_on_btrfs(self.path.parent)
+        if not self._copies or time.monotonic() < self._has_room_until:
+            return False
+        if not has_room(self.path.parent, _SHM):
+            return True
+        self._has_room_until = time.monotonic() + _MOMENT
+        return False
+
+    def _refuse_full(self) -> None:
+        if self._is_full():
+            raise DiskFull(f"{self.path} cannot be used: {_FULL}")
 
     @contextmanager
     def _synced(self, connection: sqlite3.Connection, *, durable: bool) -> Iterator[None]:
@@ -159,6 +189,7 @@ class Database:
 
     def read(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Value, ...]]:
         """Return the rows of a query, in this thread's transaction or after the last commit."""
+        self._refuse_full()
         with _sentences(self.path):
             return self.connection.execute(sql, values).fetchall()
 
@@ -172,6 +203,7 @@ class Database:
         self, kind: Callable[..., _Row], sql: str, values: Sequence[Value] = ()
     ) -> _Row | None:
         """Return what `kind` makes of the first row of a query, None if there is no row."""
+        self._refuse_full()
         with _sentences(self.path):
             row = self.connection.execute(sql, values).fetchone()
             return None if row is None else kind(*row)

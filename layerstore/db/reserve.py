@@ -51,6 +51,19 @@ def has_room(directory: Path, size: int) -> bool:
     return True
 
 
+def is_on_btrfs(directory: Path) -> bool:
+    """Tell whether `directory` is on btrfs, where a block that is written to is copied."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.major(os.fstat(fd).st_dev):
+            return False  # a filesystem with a block device of its own
+        from unionfs.syscalls.statfs import BTRFS, filesystem_type  # most stores do not need it
+
+        return filesystem_type(fd) & 0xFFFFFFFF == BTRFS
+    finally:
+        os.close(fd)
+
+
 class Reserve:
     """The file `<root>/reserve`."""
 
@@ -66,7 +79,8 @@ class Reserve:
     def look(self) -> None:
         """Free the reserve if the disk is full, so that a removal has the space it needs."""
         found = os.statvfs(self._root)
-        if found.f_bfree * found.f_frsize < _NEARLY_FULL:
+        # It says nothing of a quota of btrfs, where even a read may need space.
+        if found.f_bfree * found.f_frsize < _NEARLY_FULL or is_on_btrfs(self._root):
             self.give_up()
 
     def with_room(self, work: Callable[[], Result]) -> Result:

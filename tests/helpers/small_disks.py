@@ -12,7 +12,7 @@ from tests.helpers.mounts import run
 
 @contextlib.contextmanager
 def small_disk(base: Path, kind: str, size: int, inodes: int = 128) -> Iterator[Path]:
-    """Mount an empty filesystem of `size` bytes, an ext4, xfs or tmpfs, beneath `base`."""
+    """Mount an empty filesystem of `size` bytes beneath `base`: an ext4, xfs, btrfs or tmpfs."""
     top = base / "small"
     top.mkdir()
     if kind != "tmpfs":
@@ -22,7 +22,7 @@ def small_disk(base: Path, kind: str, size: int, inodes: int = 128) -> Iterator[
         if kind == "ext4":
             run("mkfs.ext4", "-q", "-F", "-N", str(inodes), image)
         else:
-            run("mkfs.xfs", "-q", image)
+            run(f"mkfs.{kind}", "-q", image)
         run("mount", "-o", "loop", image, top)
     else:
         run("mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={inodes}", "small", top)

@@ -12,6 +12,7 @@ FUSE = 0x65735546  # virtiofs too
 TMPFS = 0x01021994
 RAMFS = 0x858458F6
 XFS = 0x58465342
+BTRFS = 0x9123683E
 
 # Filesystems for which another machine or another process answers, so a call may never
 # return; statfs(2), and include/uapi/linux/magic.h.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,11 @@ from layerstore import Store
 from layerstore.db import database, schema
 from layerstore.db.database import Database, create
 from layerstore.db.durability import Durability
-from layerstore.errors import Busy, StoreError, WrongVersion
+from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion
 from tests.helpers import children
 from tests.helpers.images import add_image
+from tests.helpers.mounts import require, require_root, run
+from tests.helpers.small_disks import small_disk
 
 NEXT = """
 ALTER TABLE images ADD COLUMN starred INTEGER NOT NULL DEFAULT 0;
@@ -278,3 +282,43 @@ def test_a_commit_that_may_be_lost_does_not_wait_for_the_disk(root: Path) -> Non
             assert tx.execute("PRAGMA synchronous").fetchone()[0] == 0
     finally:
         quick.close()
+
+
+@pytest.mark.parametrize("quota", [False, True], ids=["disk", "quota"])
+def test_a_full_btrfs_is_an_error_and_no_sigbus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: bool
+) -> None:
+    """A store to the mapped -shm file takes space there, each time it was written back."""
+    require_root()
+    require("btrfs" in Path("/proc/filesystems").read_text(), "this kernel has no btrfs")
+    require(shutil.which("btrfs") is not None, "btrfs-progs are not installed")
+    with small_disk(tmp_path, "btrfs", 128 << 20) as top:
+        store = top / "store"
+        run("btrfs", "subvolume", "create", store)
+        if quota:
+            run("btrfs", "quota", "enable", top)
+            run("btrfs", "qgroup", "limit", "16M", store)
+        create(store / "store.db", store / "staged", Durability(sync=False))
+
+        def work() -> None:
+            db = Database(store / "store.db", sync=False)
+            db.write(INSERT)
+            os.sync()
+            with suppress(OSError), (store / "filler").open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+            os.sync()
+            monkeypatch.setattr(time, "monotonic", lambda before=time.monotonic: before() + 1)
+            for _ in range(2):
+                with pytest.raises(DiskFull, match="no space left"):
+                    lease_count(db)
+                with pytest.raises(DiskFull, match="no space left"):
+                    db.write(INSERT)
+                os.sync()
+            db.close()
+
+        assert children.wait(children.spawn(work)) == 0
+        (store / "filler").unlink()
+        with closing(Database(store / "store.db", sync=False)) as again:
+            again.write(INSERT)
+            assert lease_count(again) == 2
