@@ -12,6 +12,7 @@ Lock order.  A thread that holds a lock takes only locks that are further down:
                   FilesAhead._turn   held while files are asked for ahead; a request only tries it
                   FdCache.lock       fds of real directories, and their names in the upper
                   InodeTable.lock    the table of inodes, and every nlookup
+                  InodeTable.removing one thread at a time removes a directory
                   InodeTable.freeing one thread at a time closes deleted files
 
 `wire.Files._lock` belongs to the caller, and the core never takes it.  `CopyLocks._lock`

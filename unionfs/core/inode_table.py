@@ -39,7 +39,9 @@ class InodeTable:
     lose theirs.
 
     `freed` is called with `lock` held for an inode that the kernel has forgotten.
-    `freeing` is held, `lock` not, while the fds of deleted files are closed.
+    `freeing` is held, `lock` not, while the fds of deleted files are closed, and while a
+    directory is removed.  `removing` is held by the thread that removes one, also while it waits
+    for `freeing`: a thread that closes many files would take that again before the other is awake.
     """
 
     def __init__(self, max_unopened: int = 64) -> None:
@@ -50,6 +52,7 @@ class InodeTable:
         self.orphans: set[File] = set()
         self.by_key: dict[Key, File] = {}
         self.lock = threading.Lock()
+        self.removing = threading.Lock()
         self.freeing = threading.Lock()
         self.freed: Callable[[NodeId], object] = int
         self._spare = cast("Iterator[NodeId]", itertools.count(_FIRST_SPARE))
@@ -160,8 +163,15 @@ class InodeTable:
                     return
                 del self.unopened[node]
                 fd = self._take_fd(node)
-            with self.freeing:
+            with self._turn_to_free():
                 del fd
+
+    def _turn_to_free(self) -> threading.Lock:
+        """Return `freeing`, after a removal that waits for it."""
+        if self.removing.locked():
+            with self.removing:
+                pass
+        return self.freeing
 
     def _take_fd(self, node: Node) -> Fd | None:
         """Take the fd from `node` and return it, for the caller to close without `lock`.
@@ -239,7 +249,7 @@ class InodeTable:
             self.freed(nodeid)
             # Freed with no lock held: the last close of a deleted file takes time.
             freed = self._free_file(node) if type(node) is File else self._free(node)
-        with self.freeing:
+        with self._turn_to_free():
             del node, freed
 
     def clear(self) -> None:

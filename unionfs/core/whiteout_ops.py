@@ -30,7 +30,7 @@ from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.statx import marks_at
 
 # How long a rmdir(2) waits for deleted files to be freed: they may be those of others.
-_MOST_S = 0.05
+PATIENCE_S = 0.05
 
 
 def stage_whiteout(state: State, d: Dir) -> bytes:
@@ -145,13 +145,14 @@ def _rmdir(state: State, dir_fd: int, name: bytes) -> None:
 
     Source: fs/dcache.c:shrink_dcache_parent().
     """
-    freeing = state.table.freeing
-    is_held = freeing.acquire(timeout=_MOST_S)
-    try:
-        os.rmdir(name, dir_fd=dir_fd)
-    finally:
-        if is_held:
-            freeing.release()
+    table = state.table
+    with table.removing:
+        is_held = table.freeing.acquire(timeout=PATIENCE_S)
+        try:
+            os.rmdir(name, dir_fd=dir_fd)
+        finally:
+            if is_held:
+                table.freeing.release()
 
 
 def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_dir: bool) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.layers import Layers
+from tests.helpers.mounts import DEADLINE, wait_until
 from tests.helpers.unions import nodeid, state
+from unionfs.core import whiteout_ops
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.inode_table import InodeTable
 from unionfs.core.layer import Fd, RealDir
@@ -118,6 +121,47 @@ def test_deleted_files_are_closed_and_directories_removed_in_turn(
         tree.rmdir(b"d")
         monkeypatch.undo()
         assert held == [True, True]
+
+
+def test_a_removal_waits_for_the_file_that_is_being_freed_and_not_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    begun = threading.Event()
+    rmdir = os.rmdir
+
+    class Watched(Fd):
+        def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
+            begun.set()
+            wait_until(lambda: "removed" in done or table.removing.locked(), "a removal to begin")
+            close(self)
+            done.append("closed")
+
+    def watched_rmdir(name: bytes, *, dir_fd: int) -> None:
+        rmdir(name, dir_fd=dir_fd)
+        done.append("removed")
+
+    with Layers(tmp_path).union() as tree:
+        table = state(tree).table
+        tree.mkdir(b"d", 0o755)
+        gone = []
+        for name in (b"d/one", b"d/two"):
+            tree.create(name, 0o600)
+            gone.append(nodeid(tree, name))
+            tree.unlink(name)
+            node = table.nodes[gone[-1]]
+            assert isinstance(node, File) and node.orphan is not None
+            node.orphan = Watched(os.dup(node.orphan))
+        del node
+        monkeypatch.setattr(whiteout_ops, "PATIENCE_S", DEADLINE)
+        monkeypatch.setattr(os, "rmdir", watched_rmdir)
+        freer = threading.Thread(target=lambda: [table.forget(each, 9) for each in gone])
+        freer.start()
+        assert begun.wait(DEADLINE)
+        tree.rmdir(b"d")
+        freer.join(DEADLINE)
+        monkeypatch.undo()
+    assert done == ["closed", "removed", "closed"]
 
 
 def test_names_of_a_file_change_places_and_go(tmp_path: Path) -> None:
