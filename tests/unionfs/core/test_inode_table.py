@@ -15,7 +15,7 @@ from unionfs.core import whiteout_ops
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.inode_table import InodeTable
 from unionfs.core.layer import Fd, RealDir
-from unionfs.types import ROOT_NODEID
+from unionfs.types import ROOT_NODEID, NodeId
 
 
 def test_a_nodeid_given_back_is_stale(tmp_path: Path) -> None:
@@ -144,18 +144,24 @@ def test_a_removal_waits_for_the_file_that_is_being_freed_and_not_for_the_next(
     with Layers(tmp_path).union() as tree:
         table = state(tree).table
         tree.mkdir(b"d", 0o755)
-        gone = []
-        for name in (b"d/one", b"d/two"):
+
+        def unlinked(name: bytes) -> NodeId:
             tree.create(name, 0o600)
-            gone.append(nodeid(tree, name))
+            node = table.nodes[nodeid(tree, name)]
             tree.unlink(name)
-            node = table.nodes[gone[-1]]
             assert isinstance(node, File) and node.orphan is not None
             node.orphan = Watched(os.dup(node.orphan))
-        del node
+            return node.nodeid
+
+        one, two = unlinked(b"d/one"), unlinked(b"d/two")
+
+        def forget() -> None:
+            table.forget(one, 9)
+            table.forget(two, 9)
+
         monkeypatch.setattr(whiteout_ops, "PATIENCE_S", DEADLINE)
         monkeypatch.setattr(os, "rmdir", watched_rmdir)
-        freer = threading.Thread(target=lambda: [table.forget(each, 9) for each in gone])
+        freer = threading.Thread(target=forget)
         freer.start()
         assert begun.wait(DEADLINE)
         tree.rmdir(b"d")
