@@ -177,7 +177,8 @@ def test_switched_off_while_a_mount_starts_that_requires_it(layers: HandmadeLaye
     words = layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on"
     point = layers.base / "merged"
     point.mkdir()
-    command = [sys.executable, "-c", _SWITCHED_OFF_LATER, "-f", "-o", words, point]
+    command: list[str | bytes | Path] = [sys.executable, "-c", _SWITCHED_OFF_LATER]
+    command += ["-f", "-o", words, point]
     done = run(*command, env=helper_environment(), check=False)
     assert done.returncode == 32
     assert done.stderr.decode().endswith(
