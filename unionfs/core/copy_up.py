@@ -21,7 +21,7 @@ from functools import partial
 
 from unionfs.core.file_marks import origin_of
 from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
-from unionfs.core.layer import RealDir, lstat_at, open_path
+from unionfs.core.layer import Fd, RealDir, lstat_at, open_path
 from unionfs.core.link_index import LinkIndex, encode_delta
 from unionfs.core.lookup import load_locked
 from unionfs.core.metadata import copy_metadata, set_mark, set_xattr, users_own
@@ -137,12 +137,19 @@ def publish_locked(state: State, parent: Dir, name: bytes, staged: bytes) -> Non
     fd = parent.require_upper().fd()
     before = os.stat(fd)
     work = state.require_upper().work.fd
-    mark_impure(state, parent)
-
-    move = partial(os.rename, staged, name, src_dir_fd=work, dst_dir_fd=fd)
-    past_marks(lambda: as_owner(move, (work, staged), (fd, None)), fd)
+    if not parent.impure:
+        mark_impure(state, parent)
     try:
-        past_marks(lambda: utimens_at(fd, None, before.st_atime_ns, before.st_mtime_ns), fd)
+        os.rename(staged, name, src_dir_fd=work, dst_dir_fd=fd)
+    except PermissionError:
+        move = partial(os.rename, staged, name, src_dir_fd=work, dst_dir_fd=fd)
+        past_marks(lambda: as_owner(move, (work, staged), (fd, None)), fd)
+    times = before.st_atime_ns, before.st_mtime_ns
+    try:
+        try:
+            utimens_at(fd, None, *times)
+        except PermissionError:
+            past_marks(lambda: utimens_at(fd, None, *times), fd)
         parent.keep_ctime(before, os.stat(fd))
     except OSError as error:
         # The rename is done, so the caller must not get an error.
@@ -170,22 +177,23 @@ def copy_up_file(
     size: int | None = None,
     metadata_only: bool = False,
     allowed: int = 0,
-) -> None:
+) -> Fd | None:
     """Copy `node` to the upper, unless it is there already.
 
-    Raises EPERM if the file has other marks of chattr(1) than those `allowed`.  `size` is
-    the number of bytes of the data to copy (0 for a file that is about to be truncated),
-    None for all.  With `metadata_only`, and the mount's metacopy option, the data stays in
-    the lower.
+    Returns an fd of the copy that was made, for reading and writing; None if there is none, or
+    if it is no regular file.  Raises EPERM if the file has other marks of chattr(1) than those
+    `allowed`.  `size` is the number of bytes of the data to copy (0 for a file that is about to
+    be truncated), None for all.  With `metadata_only`, and the mount's metacopy option, the
+    data stays in the lower.
     """
     if in_upper(node) and (node.data is None or metadata_only):
-        return
+        return None
     writable = state.require_upper()
     with writable.copy_locks.holding(node.nodeid):
         if in_upper(node):
             if node.data is not None and not metadata_only:
                 _complete_data(state, node, size)
-            return
+            return None
         if not node.unlinked:
             copy_up_dir(state, node.parent)
         staged = None if writable.ahead is None else writable.ahead.take(node, size)
@@ -198,6 +206,7 @@ def copy_up_file(
     # One that truncates files would not use what is staged.
     if writable.ahead is not None and size is None:
         writable.ahead.follow(node)
+    return staged.fd
 
 
 def _stage_safely(state: State, copy: Copy) -> Staged:
@@ -221,7 +230,8 @@ def _give_name(staged: Staged) -> None:
     node, work = copy.node, copy.writable.work
     data = node.data or (node.real, node.rname)
     try:
-        require_protectable((work.fd, copy.name), copy.protected)
+        if copy.protected:
+            require_protectable((work.fd, copy.name), copy.protected)
         if copy.metacopy:
             node.data = data
         # The file may have lost names while its data was copied.

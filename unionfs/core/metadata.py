@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 
 from unionfs.core.owner_rights import Place, as_owner
-from unionfs.core.owners import NOT_ALLOWED, Stored
+from unionfs.core.owners import NOT_ALLOWED, OWN, Stored
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX, Marks
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod, chmod_at, utimens_at
@@ -48,9 +48,10 @@ def copy_metadata(
             if value is not None:
                 copied = value if convert is None else convert(attribute, value)
                 set_xattr(target, attribute, copied)
-    for mark, value in {**(marks or {}), **stored.marks}.items():
-        set_xattr(target, mark, value)
-    if not stat.S_ISLNK(st.st_mode):
+    for given in (marks, stored.marks):
+        for mark, value in given.items() if given else ():
+            set_xattr(target, mark, value)
+    if stored.mode != OWN and not stat.S_ISLNK(st.st_mode):
         if name is None:
             chmod(fd, stored.mode)
         else:
@@ -73,7 +74,7 @@ def upper_xattrs(source: Place, wanted: Callable[[str], bool]) -> dict[str, byte
 
 def _give(target: Place, stored: Stored) -> None:
     fd, name = target
-    if stored.uid == stored.gid == -1:
+    if stored.uid == stored.gid == OWN:
         return
     try:
         if name is None:
@@ -105,7 +106,7 @@ def set_xattr(place: Place, attribute: str, value: bytes) -> None:
     Links and devices cannot have user.* attributes (xattr(7)).
     """
     try:
-        as_owner(lambda: _set(place, attribute, value), place)
+        set_mark(place, attribute, value)
     except OSError as error:
         if error.errno not in _LEFT_OUT:
             raise
@@ -113,7 +114,10 @@ def set_xattr(place: Place, attribute: str, value: bytes) -> None:
 
 def set_mark(place: Place, attribute: str, value: bytes) -> None:
     """Set an attribute that the union depends on."""
-    as_owner(lambda: _set(place, attribute, value), place)
+    try:
+        _set(place, attribute, value)
+    except PermissionError:
+        as_owner(lambda: _set(place, attribute, value), place)
 
 
 def _set(place: Place, attribute: str, value: bytes) -> None:

@@ -31,11 +31,14 @@ OVERFLOW_ID = 65534
 # Errors of chown(2) for want of a right, and for an id that a user namespace does not have.
 NOT_ALLOWED = (errno.EPERM, errno.EINVAL)
 
+OWN = -1
+"""The id or the mode that a file has already."""
+
 _AS_OURSELVES = nullcontext()
 
 
 class Stored(NamedTuple):
-    """Owner, permission bits and further attributes of a real file; an id of -1 is its own.
+    """Owner, permission bits and further attributes of a real file; OWN for what it has.
 
     `may_fail` says that the file stays the daemon's if that may not give it away.
     """

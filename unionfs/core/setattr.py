@@ -53,12 +53,14 @@ def setattr_node(
             node.kept_ctime = None
             return os.stat(fd)
     assert type(node) is File
+    opened = None
     if change.size is not None:
-        copy_up_file(state, node, size=change.size)
+        opened = copy_up_file(state, node, size=change.size)
         _truncate(state, node, change.size, handle, writer)
     elif not in_upper(node):
-        copy_up_file(state, node, metadata_only=True, allowed=_allowed(change))
-    opened = open_fd(node)
+        opened = copy_up_file(state, node, metadata_only=True, allowed=_allowed(change))
+    if opened is None:
+        opened = open_fd(node)
     if opened is not None:
         # Whatever names it has meanwhile, the file stays this one.
         _apply(state, opened, None, change)

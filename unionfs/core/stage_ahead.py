@@ -31,20 +31,20 @@ from unionfs.core.ahead import ReadAhead, Start
 from unionfs.core.inode import LOWER, Dir, File, in_upper
 from unionfs.core.lookup import lookup
 from unionfs.core.readdir import Listing
-from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
+from unionfs.core.staging import Copy, Staged, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, TYPE_MASK
 from unionfs.errors import fs_error
 from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
 
-MOST = 24
+MOST = 32
 LARGEST = 64 << 10  # bytes
 RUN = 2  # so many files in order, after the first, make more of them likely
 IDLE_S = 3.0
 ROOM = 64 << 20  # bytes that are free on a disk that is not nearly full
 ROOM_INODES = 1024
-_A_TIME = 8  # copies that one request stages, fewer at the begin of a run
+_A_TIME = 16  # copies that one request stages, fewer at the begin of a run
 _GAP = 4  # names that a program may leave out
 _FAR = 4096  # names among which the first file of a run is searched
 _RUNS = 8
@@ -186,20 +186,18 @@ class StageAhead:
         ahead = self._staged.pop(node, None)
         if ahead is None:
             return None
-        (fd, name), before = ahead.staged.copy.source, ahead.staged.copy.st
-        with suppress(OSError):  # a copy that is made now reports an error of the disk
-            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            # Somebody may have changed the lower from outside.
-            same = (st.st_ino, st.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
-            if size is None and same:
+        try:
+            usable = _is_as_it_was(ahead.staged.copy) and size is None
+            if usable:
                 self._secure(ahead)
-                self._state.table.forget(node.nodeid, 1)
-                self._state.counts["copies_ahead"] += 1
-                return ahead.staged
-            if not same:
-                node.listed = None
-        self._remove(node, ahead)
-        return None
+        except OSError:
+            usable = False  # a copy that is made now reports an error of the disk
+        if not usable:
+            self._remove(node, ahead)
+            return None
+        self._state.table.forget(node.nodeid, 1)
+        self._state.counts["copies_ahead"] += 1
+        return ahead.staged
 
     def follow(self, node: File) -> None:
         """Note that `node` was copied up, and stage what is likely to be next.
@@ -210,10 +208,11 @@ class StageAhead:
             return
         try:
             run = self._run_of(node)
-            # No program asked for these copies.  If it does, it gets the error of its own copy.
-            with suppress(OSError):
-                if run is not None and self._is_due(run) and self._may_stage():
-                    self._stage_next(node.parent, run)
+            if run is not None and self._is_due(run):
+                # No program asked for these copies: one that does gets the error of its own.
+                with suppress(OSError):
+                    if self._may_stage():
+                        self._stage_next(node.parent, run)
         finally:
             self._turn.release()
 
@@ -387,8 +386,19 @@ def work_ahead(state: State, start: Start) -> None:
         writable.ahead = StageAhead(state, writable, start)
 
 
+def _is_as_it_was(copy: Copy) -> bool:
+    """Tell whether the lower file of `copy` is the same; somebody may change it from outside."""
+    (fd, name), before = copy.source, copy.st
+    st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if st.st_ctime_ns == before.st_ctime_ns and st.st_ino == before.st_ino:
+        return True
+    copy.node.listed = None
+    return False
+
+
 def _position(names: list[bytes], name: bytes, begin: int, count: int) -> int | None:
     """Return the position of `name` among `count` of the `names`, None if it is not there."""
-    with suppress(ValueError):
+    try:
         return names.index(name, begin, begin + count)
-    return None
+    except ValueError:
+        return None

@@ -25,6 +25,7 @@ from unionfs.core.link_index import LinkIndex, entry_name
 from unionfs.core.metadata import copy_metadata, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import Place
+from unionfs.core.owners import OWN, Stored
 from unionfs.core.state import State, Writable
 from unionfs.errors import fs_error
 from unionfs.interrupts import stop_if_abandoned
@@ -35,6 +36,10 @@ from unionfs.syscalls.copyfile import copy_range, try_reflink
 from unionfs.syscalls.statfs import XFS
 from unionfs.syscalls.statx import marks_at
 from unionfs.syscalls.writeback import begin_write_back, write_back
+
+_NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_WRITE = stat.S_IRUSR | stat.S_IWUSR
+_RIGHTS_OF_OTHERS = stat.S_IXUSR | stat.S_IRWXG | stat.S_IRWXO
 
 
 class Copy(NamedTuple):
@@ -136,7 +141,8 @@ def stage_copy(copy: Copy, *, stay: bool = False) -> Staged:
             os.symlink(os.readlink(name, dir_fd=fd), copy.name, dir_fd=work)
         else:
             os.mknod(copy.name, copy.node.kind | 0o600, copy.st.st_rdev, dir_fd=work)
-        _give_metadata(copy, (work, copy.name))
+        stored = copy.state.owners.stored(copy.node.real.layer, copy.source, copy.st)
+        _give_metadata(copy, (work, copy.name), stored)
         made = os.stat(copy.name, dir_fd=work, follow_symlinks=False)
         return Staged(copy, made.st_ino, None)
     except BaseException:
@@ -146,8 +152,10 @@ def stage_copy(copy: Copy, *, stay: bool = False) -> Staged:
 
 def _stage_regular(copy: Copy, stay: bool) -> Staged:
     state, st = copy.state, copy.st
-    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = Fd(os.open(copy.name, flags, 0o600, dir_fd=copy.writable.work.fd))
+    stored = state.owners.stored(copy.node.real.layer, copy.source, st)
+    # Its own mode at once, if that lets the owner set attributes, and chown takes nothing away.
+    mode = stored.mode if stored.mode & ~_RIGHTS_OF_OTHERS == _READ_WRITE else _READ_WRITE
+    fd = Fd(os.open(copy.name, _NEW, mode, dir_fd=copy.writable.work.fd))
     made, safe = os.fstat(fd), False
     if copy.metacopy:
         os.ftruncate(fd, st.st_size)
@@ -160,21 +168,30 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
         safe = shared and copy.writable.upper.fs_type == XFS
         if st.st_size and copy.writable.upper.ordered and not state.config.volatile:
             begin_write_back(fd)  # the disk writes while we do the other steps
-    _give_metadata(copy, (fd, None), made)
+    _give_metadata(copy, (fd, None), stored, made)
     if copy.size is not None:
         # The copy lacks a part of the data, so it must not have the old mtime.
         touch(fd)
     return Staged(copy, made.st_ino, fd, safe)
 
 
-def _give_metadata(copy: Copy, target: Place, made: os.stat_result | None = None) -> None:
-    """Give the new file `target`, which had the attributes `made`, the metadata of the lower."""
-    state, layer = copy.state, copy.node.real.layer
-    stored = state.owners.stored(layer, copy.source, copy.st)
-    if made is not None and (made.st_uid, made.st_gid) == (stored.uid, stored.gid):
-        stored = stored._replace(uid=-1, gid=-1)
-    convert = partial(state.owners.copied_xattr, layer)
-    names, wanted = _attributes(copy), users_own(state.marks)
+def _give_metadata(
+    copy: Copy, target: Place, stored: Stored, made: os.stat_result | None = None
+) -> None:
+    """Give the new file `target` the metadata of the lower, which is `stored`.
+
+    `made` are the attributes that it has, None if they are not known.
+    """
+    state, names = copy.state, _attributes(copy)
+    if made is not None:
+        uid, gid, mode, marks, may_fail = stored
+        if (made.st_uid, made.st_gid) == (uid, gid):
+            uid = gid = OWN
+        if stat.S_IMODE(made.st_mode) == mode and not names:  # an attribute may change it
+            mode = OWN
+        stored = Stored(uid, gid, mode, marks, may_fail)
+    wanted = users_own(state.marks)
+    convert = partial(state.owners.copied_xattr, copy.node.real.layer)
     copy_metadata(copy.source, target, copy.st, wanted, copy.marks, stored, convert, names)
 
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _UNKNOWN_NS = 1_000_000
 
 
+# The lock of a file, and in a list how many threads have it or wait for it.
+_Held = dict[NodeId, tuple[threading.Lock, list[int]]]
+
+
 class CopyLocks:
     """One lock for each copy_up in progress, found by nodeid.
 
@@ -39,43 +43,36 @@ class CopyLocks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[NodeId, tuple[threading.Lock, list[int]]] = {}
+        self._held: _Held = {}
 
     def holding(self, nodeid: NodeId) -> _Holding:
         """Return a context that holds the lock of `nodeid`."""
-        return _Holding(self, nodeid)
-
-    def acquire(self, nodeid: NodeId) -> None:
-        """Take the lock of `nodeid`, once no other thread has it."""
-        with self._lock:
-            lock, users = self._held.setdefault(nodeid, (threading.Lock(), [0]))
-            users[0] += 1
-        lock.acquire()
-
-    def release(self, nodeid: NodeId) -> None:
-        """Release the lock of `nodeid`, which this thread has."""
-        with self._lock:
-            lock, users = self._held[nodeid]
-            users[0] -= 1
-            if not users[0]:
-                del self._held[nodeid]
-        lock.release()
+        return _Holding(self._lock, self._held, nodeid)
 
 
 class _Holding:
     """See `CopyLocks.holding`.  A class, since a generator takes three times as long."""
 
-    __slots__ = ("_locks", "_nodeid")
+    __slots__ = ("_held", "_lock", "_nodeid")
 
-    def __init__(self, locks: CopyLocks, nodeid: NodeId) -> None:
-        self._locks = locks
+    def __init__(self, lock: threading.Lock, held: _Held, nodeid: NodeId) -> None:
+        self._lock = lock
+        self._held = held
         self._nodeid = nodeid
 
     def __enter__(self) -> None:
-        self._locks.acquire(self._nodeid)
+        with self._lock:
+            lock, users = self._held.setdefault(self._nodeid, (threading.Lock(), [0]))
+            users[0] += 1
+        lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._locks.release(self._nodeid)
+        with self._lock:
+            lock, users = self._held[self._nodeid]
+            users[0] -= 1
+            if not users[0]:
+                del self._held[self._nodeid]
+        lock.release()
 
 
 class Writable:

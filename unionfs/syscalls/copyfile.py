@@ -42,7 +42,10 @@ def copy_range(
     if not holes:
         if size <= _SMALL:
             data = os.pread(src, size, 0)
-            write_at(dst, data, 0)
+            done = os.pwrite(dst, data, 0)
+            if done == size:
+                return
+            write_at(dst, memoryview(data)[done:], done)
             if len(data) == size:
                 return
         else:

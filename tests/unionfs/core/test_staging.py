@@ -16,11 +16,16 @@ from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root, run
 from tests.helpers.small_disks import small_disk
 from tests.helpers.unions import errno_of, nodeid, state
+from unionfs.core import setattr as setattr_module
 from unionfs.core import setup, staging
 from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
 from unionfs.syscalls.statfs import XFS
 
 BTRFS = 0x9123683E
+
+# linux/posix_acl_xattr.h: owner, user 5, group, mask, others, each with rw or r.
+_ENTRIES = ((1, 6, -1), (2, 6, 5), (4, 4, -1), (0x10, 6, -1), (0x20, 4, -1))
+ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in _ENTRIES)
 
 
 @pytest.fixture
@@ -52,6 +57,66 @@ def test_a_staged_copy_is_whole(layers: Layers, name: bytes) -> None:
         assert (staged.fd is None) == (name == b"link")
         del staged
         path.unlink()
+
+
+@pytest.mark.parametrize("acl", [False, True])
+@pytest.mark.parametrize("umask", [0, 0o077])
+@pytest.mark.parametrize("mode", [0o644, 0o777, 0o600, 0o444, 0o000, 0o4755, 0o2644, 0o1666])
+@pytest.mark.parametrize("name", [b"own", b"other"])
+def test_a_copy_has_the_mode_of_the_lower(
+    layers: Layers, name: bytes, mode: int, umask: int, acl: bool
+) -> None:
+    source = layers.lowers[0] / os.fsdecode(name)
+    if acl:
+        os.setxattr(source, "system.posix_acl_access", ACL)
+    source.chmod(mode)
+    before = os.umask(umask)
+    try:
+        with layers.union() as tree:
+            staged = stage(tree, name)
+            path = layers.work / "work" / os.fsdecode(staged.copy.name)
+            found, wanted = path.stat(), source.stat()
+            assert (found.st_mode, found.st_uid) == (wanted.st_mode, wanted.st_uid)
+            assert ("system.posix_acl_access" in os.listxattr(path)) == acl
+            del staged
+            path.unlink()
+    finally:
+        os.umask(before)
+
+
+def test_a_plain_copy_is_made_with_its_owner_and_mode(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needless(*_: object) -> None:
+        raise AssertionError("the file has that already")
+
+    before = os.umask(0)
+    try:
+        with layers.union() as tree, monkeypatch.context() as patched:
+            patched.setattr(os, "chmod", needless)
+            patched.setattr(os, "chown", needless)
+            staged = stage(tree, b"own")
+            (layers.work / "work" / os.fsdecode(staged.copy.name)).unlink()
+            del staged
+    finally:
+        os.umask(before)
+
+
+def test_a_change_goes_to_the_copy_that_it_made(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a second search by name, which would have to hold renames off."""
+
+    def needless(*_: object) -> None:
+        raise AssertionError("the copy is open")
+
+    with layers.union() as tree:
+        monkeypatch.setattr(setattr_module, "at_rest", needless)
+        tree.chown(b"own", 7, 8)
+        monkeypatch.undo()
+        assert tree.read(b"own") == b"of root"
+    found = (layers.upper / "own").stat()
+    assert (found.st_uid, found.st_gid) == (7, 8)
 
 
 @pytest.mark.parametrize("name", [b"own", b"link"])
