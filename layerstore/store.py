@@ -42,7 +42,9 @@ if TYPE_CHECKING:  # only registries need them
 
 _SYSTEM_ROOT = Path("/var/lib/pyunion")
 _DIRECTORIES = ("staging", "partial", "blobs", "blobs/sha256", "layers", "containers", "volumes")
-_FILES = {"build-cache", "reserve", "quarantine", "store.db-wal", "store.db-shm"}
+_FILES = {
+    *("build-cache", "quarantine", "reserve", "seccomp-filter", "store.db-shm", "store.db-wal"),
+}
 
 
 def default_root() -> Path:
@@ -210,10 +212,12 @@ def _refuse_held(root: Path) -> None:
     That includes a store that lost its database: a new one would not know its content.
     """
     ours = {name.partition("/")[0] for name in _DIRECTORIES} | _FILES
+    filled = ("layers", "containers", "volumes")
     held = next((name for name in os.listdir(root) if name not in ours), None)
-    for name in ("layers", "containers", "volumes"):
-        if held is None and (root / name).is_dir() and os.listdir(root / name):
-            held = name
+    # A file of a newer PyUnion is in a store, too.
+    if held is None or all((root / name).is_dir() for name in _DIRECTORIES):
+        full = (name for name in filled if (root / name).is_dir() and os.listdir(root / name))
+        held = next(full, held)
     # Another process may have made the same store meanwhile.
     if held is None or (root / "store.db").exists():
         return

@@ -46,6 +46,9 @@ else:
 BUSY_SECONDS = 60
 _REMEDY = "restore it from a backup, or load the images into another --root"
 _FULL = f"no space left on its disk; {ADVICE}"
+_READ_ONLY = (
+    "its filesystem is mounted read-only; mount it writable, or copy the store to another --root"
+)
 _SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
 _MOMENT = 0.05  # seconds that there is room for after it was found
 _left_open: list[object] = []  # connections that cannot be closed
@@ -332,5 +335,7 @@ def _sentences(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
             if not has_room(path.parent, _SHM):
                 raise DiskFull(f"{path} cannot be used: {_FULL}") from error
+            if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+                raise StoreError(f"{path} cannot be used: {_READ_ONLY}") from error
             raise StoreError(f"{path} cannot be used: {error}") from error
         raise

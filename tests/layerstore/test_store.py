@@ -122,9 +122,11 @@ def test_directory_that_holds_other_things_is_left_alone(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["thesis.tex"] and tmp_path.stat().st_mode & 0o777 == 0o755
 
 
-def test_store_that_lost_its_database_is_not_taken_for_a_new_one(root: Path) -> None:
+@pytest.mark.parametrize("beside", ["seccomp-filter", "file-of-a-newer-version"])
+def test_store_that_lost_its_database_is_not_taken_for_a_new_one(root: Path, beside: str) -> None:
     with Store.open(root, sync=False) as store:
         image = add_image(store, A)
+    (root / beside).touch()
     os.unlink(root / "store.db")
     with pytest.raises(StoreError, match=r"its store\.db is missing: restore it"):
         Store.open(root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -212,6 +213,16 @@ def test_full_disk_is_a_sentence(path: Path, db: Database) -> None:
         for _ in range(1000):
             tx.execute(INSERT)
     assert lease_count(db) == 0
+
+
+def test_a_read_only_filesystem_is_a_sentence(tmp_path: Path) -> None:
+    require_root()
+    with small_disk(tmp_path, "tmpfs", 8 << 20) as small:
+        root = small / "store"
+        Store.open(root, sync=False).close()
+        subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+        with pytest.raises(StoreError, match="is mounted read-only; mount it writable, or copy"):
+            Store.open(root)
 
 
 def test_a_daemon_that_closes_what_it_inherited_can_write(db: Database) -> None:
