@@ -53,9 +53,9 @@ def create_container(
     *,
     runs: bool = True,
 ) -> Container:
-    """Make a container of `image` with the flags of a command line.
+    """Make a container of `image` with the flags of a command line, and its --cidfile.
 
-    Raises StoreError, WrongWords.
+    Raises StoreError, WrongWords, and the OSError of that file; no container is left then.
     """
     image_name, *command = operands
     config = config_of(store.images.config(image).config, image_name, flags, command, runs=runs)
@@ -70,18 +70,18 @@ def create_container(
         # One that runs at once and is removed at its end is not needed after a crash.
         durable=not (flags.rm and runs) or bool(uses),
     )
-    if uses:
-        from mount_tools.container.volume_content import fill_volumes
+    try:
+        if uses:
+            from mount_tools.container.volume_content import fill_volumes
 
-        try:
             fill_volumes(store, container)
-        except BaseException:
-            store.containers.remove(container, volumes=True)
-            raise
-    if flags.cidfile:
-        from mount_tools.cli import id_file
+        if flags.cidfile:
+            from mount_tools.cli import id_file
 
-        id_file.write(flags.cidfile, container.id)
+            id_file.write(flags.cidfile, container.id)
+    except BaseException:
+        store.containers.remove(container, volumes=True)
+        raise
     return container
 
 

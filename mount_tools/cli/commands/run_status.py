@@ -17,6 +17,7 @@ from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.invocation import complain
 from mount_tools.container.handshake import REFUSED, CannotStart
 from mount_tools.container.viewer import OutputLost, Unanswered
+from unionfs.errors import error_text
 
 
 def take_stdin(interactive: bool, tty: bool) -> None:
@@ -54,5 +55,10 @@ def exit_with(action: Callable[[], int]) -> None:
         status = error.status
     except StoreError as error:
         complain(str(error))
+        status = REFUSED
+    except BrokenPipeError:
+        raise  # the reader of stdout is gone
+    except OSError as error:
+        complain(error_text(error))
         status = REFUSED
     raise Exit(status)

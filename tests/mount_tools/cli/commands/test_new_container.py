@@ -26,6 +26,17 @@ def test_the_id_is_written_to_a_file_that_is_new(cli: Cli, base: Image, tmp_path
         refuse_used(flags.cidfile)
 
 
+def test_no_container_is_left_if_its_id_cannot_be_written(
+    cli: Cli, base: Image, tmp_path: Path
+) -> None:
+    """It would stay for good, also with --rm, and nobody would know it."""
+    flags = ContainerFlags(cidfile=str(tmp_path / "absent" / "id"), volume=("/data",))
+    with cli.store() as store:
+        with pytest.raises(FileNotFoundError):
+            create_container(store, base, ("busy:1", "ls"), flags)
+        assert (store.containers.list(), store.volumes.list()) == ([], [])
+
+
 @pytest.mark.usefixtures("base")
 def test_an_image_of_another_platform_than_asked_for_is_refused(cli: Cli) -> None:
     invocation = Invocation(str(cli.root))
