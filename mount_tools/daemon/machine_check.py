@@ -68,20 +68,31 @@ def _mounted(base: Path, name: str, options: str = "") -> Iterator[tuple[Path, P
         path.mkdir(parents=True)
     (lower / "file").write_bytes(bytes(_SIZE))
     words = f"lowerdir={lower},upperdir={upper},workdir={work}{options}"
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "mount_tools.helper.main", "-o", words, root],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=_PATIENCE,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise _No(done.stderr.strip().partition(": ")[2] or f"it ended with {done.returncode}")
+        start_new_session=True,  # Ctrl-C is for this process alone
+    ) as command:
+        try:
+            _, said = command.communicate(timeout=_PATIENCE)
+            if command.returncode != 0:
+                raise _No(said.strip().partition(": ")[2] or f"it ended with {command.returncode}")
+            yield root, upper
+        finally:
+            if _waited_for(command) == 0:
+                _unmount(root)
+
+
+def _waited_for(command: subprocess.Popen[str]) -> int:
+    """Return the exit status of a mount; one that was killed might be made all the same."""
     try:
-        yield root, upper
-    finally:
-        _unmount(root)
+        return command.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        command.kill()
+        return command.wait()
 
 
 def _unmount(root: Path) -> None:

@@ -8,11 +8,9 @@ a RUN is the host's own, or none.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from types import FrameType
 
 from layerstore.build.cache import BuildCache
 from layerstore.build.plan import make_plan
@@ -46,14 +44,13 @@ from mount_tools.build.stage_container import sweep
 from mount_tools.build.watch import Watcher
 from mount_tools.cli import framework, id_file
 from mount_tools.cli.commands.image_to_run import ALWAYS, MISSING, image_to_run
+from mount_tools.cli.ending import ended_by_signals
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.invocation import Invocation, complain, say
 from mount_tools.cli.output.build_lines import Lines, Silent
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from layerstore.build.download import Downloads
     from mount_tools.build.engine_finder import EngineFinder
     from mount_tools.container.rights import Rights
@@ -110,7 +107,7 @@ def build(invocation: Invocation, /, operands: tuple[str, ...], **said: object) 
     names, request = _request(operands[0], flags)
     if flags.iidfile:
         id_file.remove(flags.iidfile)
-    with _ended_by_signals():
+    with ended_by_signals():
         watcher = _watcher(flags.progress, quiet=flags.quiet)
         try:
             image = _build(invocation, request, names, watcher)
@@ -346,18 +343,3 @@ def _watcher(progress: str, *, quiet: bool) -> Watcher:
     from mount_tools.cli.output.build_screen import Screen
 
     return Screen(sys.stdout)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the build as Ctrl-C does."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)

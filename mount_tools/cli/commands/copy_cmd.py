@@ -17,6 +17,7 @@ from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import Reference, parse_reference
 from mount_tools.cli import framework
 from mount_tools.cli.commands.registry_client import registry_client
+from mount_tools.cli.ending import ended_by_signals
 from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.progress import announced
@@ -81,7 +82,7 @@ def copy(
 
     source, target = (parse_place(text) for text in operands)
     wanted = parse_platform(platform) if platform else None
-    with registry_client() as client, ExitStack() as stack:
+    with ended_by_signals(), registry_client() as client, ExitStack() as stack:
         origin = stack.enter_context(_origin(client, source))
         report = stack.enter_context(announced(sys.stdout, quiet=quiet))
         goal = stack.enter_context(_goal(client, target, report))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from layerstore.errors import StoreError
 from mount_tools.cli import framework
+from mount_tools.cli.ending import ended_by_signals
 from mount_tools.cli.errors import Exit
 from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.listing import as_json
@@ -24,7 +25,8 @@ def engine_check(_: Invocation, /, directory: str, json: bool) -> None:
     from mount_tools.daemon.machine_check import check_machine
 
     try:
-        found = check_machine(Path(directory))
+        with ended_by_signals():
+            found = check_machine(Path(directory))
     except OSError as error:
         problem = f"no scratch directory can be made in {directory}: {error.strerror}"
         raise StoreError(problem) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from layerstore.operations.rootfs import export_container
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
+from mount_tools.cli.ending import ended_by_signals
 from mount_tools.cli.invocation import Invocation
 from mount_tools.cli.output.output_file import opened
 from mount_tools.cli.output.progress import reported
@@ -28,5 +29,6 @@ def export(invocation: Invocation, operands: tuple[str, ...], output: str | None
     store = invocation.store
     container = store.containers.resolve(operands[0])
     read_all(container)
-    with opened(output, "failed to export container") as stream, reported() as report:
-        export_container(store, container, stream, report=report)
+    failed = "failed to export container"
+    with ended_by_signals(), opened(output, failed) as out, reported() as report:
+        export_container(store, container, out, report=report)

@@ -11,6 +11,7 @@ from layerstore.archive.save import DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY
 from layerstore.archive.save import save as save_images
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
+from mount_tools.cli.ending import ended_by_signals
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.invocation import Invocation
 from mount_tools.cli.output.output_file import opened
@@ -46,8 +47,8 @@ def save(
     if form == OCI_DIRECTORY:
         if not output:
             raise WrongWords(f"{FAILED}: {OCI_DIRECTORY} creates a directory: name it by -o DIR", 1)
-        with reported(quiet=quiet) as report:
+        with ended_by_signals(), reported(quiet=quiet) as report:
             save_images(store, operands, Path(output), form, report=report)
         return
-    with opened(output, FAILED) as stream, reported(quiet=quiet) as report:
-        save_images(store, operands, stream, form, report=report)
+    with ended_by_signals(), opened(output, FAILED) as out, reported(quiet=quiet) as report:
+        save_images(store, operands, out, form, report=report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from mount_tools.daemon.machine_check import check_machine
-from tests.helpers.mounts import REPOSITORY, helper_environment, require_fuse, require_root
+from tests.helpers.mounts import (
+    DEADLINE,
+    REPOSITORY,
+    helper_environment,
+    require_fuse,
+    require_root,
+    wait_until,
+)
 from tests.helpers.users import device_mode
 from unionfs.syscalls.mountinfo import read_mounts
 
@@ -61,6 +69,33 @@ def test_ids_in_the_user_namespace_of_a_rootless_engine() -> None:
         )
         holder.communicate()
     assert "Finding(name='ids', works=True" in found.stdout, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["begun", "live"])
+def test_an_interrupt_leaves_neither_mount_nor_directory(
+    tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
+    require_fuse()
+    require_root()
+
+    def live() -> bool:
+        return any(os.fsencode(tmp_path) in mount.mount_point for mount in read_mounts())
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "mount_tools.pyunion", "engine-check", "--dir", tmp_path],
+        env=helper_environment(),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        wait_until(
+            lambda: any(tmp_path.glob("*/mount/root")) if moment == "begun" else live(), moment
+        )
+        command.send_signal(number)
+        said = command.communicate(timeout=DEADLINE)
+    assert (command.returncode, list(tmp_path.iterdir()), live()) == (130, [], False), said
 
 
 def test_each_no_has_the_reason_of_the_mount(

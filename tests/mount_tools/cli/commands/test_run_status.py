@@ -33,7 +33,11 @@ def fail(error: Exception) -> Callable[[], int]:
         (fail(CannotStart(127, "not there")), 127, "Error: not there\n"),
         (fail(Conflict("no")), 125, "Error: no\n"),
         (fail(StoreError("broken")), 125, "Error: broken\n"),
-        (fail(PermissionError(13, "Permission denied", "/x")), 125, "Error: /x: Permission denied\n"),
+        (
+            fail(PermissionError(13, "Permission denied", "/x")),
+            125,
+            "Error: /x: Permission denied\n",
+        ),
         (fail(NoSuchImage("a:1")), 125, "Error: No such image: a:1\n"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.cli import Cli
+from tests.helpers.mounts import wait_until
 
 PYUNION = Path(sys.executable).with_name("pyunion")
 
@@ -42,6 +44,25 @@ def test_a_pipe_and_a_directory(saved: Cli, tmp_path: Path) -> None:
     assert done.stdout[257:262] == b"ustar"
     saved.ok("save", "--format", "oci-dir", "-o", str(tmp_path / "layout"), "busy:1")
     assert {"blobs", "index.json", "oci-layout"} <= set(os.listdir(tmp_path / "layout"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_part_of_an_archive(
+    cli: Cli, tmp_path: Path, number: signal.Signals
+) -> None:
+    root, target = tmp_path / "rootfs", tmp_path / "out"
+    root.mkdir()
+    target.mkdir()
+    with (root / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    cli.ok("import", str(root), "large:1")
+    words = ["save", "-o", str(target / "a.tar"), "large:1"]
+    with subprocess.Popen([PYUNION, "--root", cli.root, "--no-sync", *words]) as command:
+        wait_until(
+            lambda: any(path.stat().st_size for path in target.iterdir()), "part of the archive"
+        )
+        command.send_signal(number)
+    assert (command.returncode, os.listdir(target)) == (130, [])
 
 
 def test_refusals_leave_no_file(saved: Cli, tmp_path: Path) -> None:
