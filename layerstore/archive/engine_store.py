@@ -27,14 +27,11 @@ pkg/lockfile; vbatts/tar-split tar/storage/entry.go; containers-transports(5)
 from __future__ import annotations
 
 import base64
-import binascii
 import fcntl
-import gzip
 import json
 import os
 import re
 import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,9 +40,10 @@ from pathlib import Path
 from layerstore.archive.load import Loaded, publish_image
 from layerstore.archive.packaged import Packaged
 from layerstore.errors import DigestMismatch, InvalidImage, InvalidReference, NotFound, StoreError
+from layerstore.layer.engine_split import read_engine_split
 from layerstore.layer.index import IndexEntry, scan, write_index
 from layerstore.layer.records import OVERRIDE_STAT
-from layerstore.layer.tar_split import SplitWriter, assemble
+from layerstore.layer.tar_split import assemble
 from layerstore.layers import Layer
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.digest import Digest, chain_id
@@ -55,11 +53,8 @@ from layerstore.oci.reference import ENGINE_PREFIX, Reference, parse_reference
 from layerstore.progress import Progress, Report, Status, silent, ticker
 from layerstore.store import Store
 from layerstore.tar.pipeline import Tick
-from unionfs.light_typing import TYPE_CHECKING, NamedTuple
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 # The root of a layer has one of them if its files have their owners in attributes.
 _MASKED = {
@@ -72,8 +67,6 @@ _MASKED = {
 _SOURCE = re.compile(r"(?:\[(?:overlay@)?(?P<root>[^\]+:]*)[^\]]*\])?(?P<name>[^\[\]]+)")
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})")
 _HEX = re.compile(r"[0-9a-f]{64}")
-_LONGEST_LINE = 1 << 26  # bytes of a line of a tar-split
-_FILE, _SEGMENT = 1, 2
 
 
 class EngineImage(NamedTuple):
@@ -316,7 +309,7 @@ def _link(
     with store.layers.stage() as staging:
         staging.diff.rmdir()
         staging.diff.symlink_to(tree)
-        _convert(source.tar_split(layer), staging.tar_split)
+        read_engine_split(source.tar_split(layer), staging.tar_split)
         made = assemble(staging.path, None, tick=tick)
         if made.diff_id != diff_id:
             raise DigestMismatch(
@@ -333,51 +326,3 @@ def _link(
 
         write_index(staging.index, counted())
         return store.layers.publish(staging, parent, diff_id, size)
-
-
-def _convert(there: Path, here: Path) -> None:
-    """Write the tar-split of containers/storage in the format of this store."""
-    writer = SplitWriter(here)
-    try:
-        with gzip.open(there, "rb") as lines:
-            for kind, data, size in _entries(lines):
-                if kind == _SEGMENT:
-                    writer.raw(data)
-                elif size:
-                    writer.file(_clean(data), size, None)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        writer.abandon()
-        raise InvalidImage(f"the tar-split {there} cannot be read: {error}") from None
-    writer.close()
-
-
-def _entries(lines: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes, int]]:
-    """Yield kind, bytes or path, and size of each entry; raises ValueError."""
-    while line := lines.readline(_LONGEST_LINE):
-        entry = json.loads(line)
-        if not isinstance(entry, dict):
-            raise ValueError("a line is not an object")
-        kind, payload, size = entry.get("type"), entry.get("payload"), entry.get("size", 0)
-        if kind == _SEGMENT and isinstance(payload, str):
-            yield kind, base64.b64decode(payload, validate=True), 0
-        elif kind == _FILE and isinstance(size, int) and size >= 0:
-            yield kind, _path(entry), size
-        else:
-            raise ValueError("a line is neither a file nor a segment")
-
-
-def _path(entry: Object) -> bytes:
-    raw, name = entry.get("name_raw"), entry.get("name", "")
-    if isinstance(raw, str):
-        return base64.b64decode(raw, validate=True)
-    if not isinstance(name, str):
-        raise binascii.Error("a file without a name")
-    return name.encode()
-
-
-def _clean(path: bytes) -> bytes:
-    """Return the path beneath the layer; raises ValueError if it leads out of it."""
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if not parts or b".." in parts:
-        raise ValueError(f"the path {path[:64]!r} leads out of the layer")
-    return b"/".join(parts)

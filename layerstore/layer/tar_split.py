@@ -132,8 +132,12 @@ class SplitWriter:
             records.clear()
 
 
-class _Piece(NamedTuple):
-    """A part of the archive: `raw` bytes, or the content of the file `path`."""
+class Piece(NamedTuple):
+    """A part of the archive: `raw` bytes, or the content of the file `path`.
+
+    Of a file there are `stored` bytes, those at `segments` if it is sparse.  If it is `shown`,
+    a layer beneath has it.
+    """
 
     raw: bytes
     path: bytes = b""
@@ -142,7 +146,7 @@ class _Piece(NamedTuple):
     shown: bool = False
 
 
-def _pieces(path: Path) -> Iterator[_Piece]:
+def _pieces(path: Path) -> Iterator[Piece]:
     """Yield the pieces of the archive in order; raises InvalidImage if the file is damaged."""
     size = 0
     try:
@@ -167,12 +171,12 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _parse(stream: BinaryIO, size: int) -> _Piece | None:
+def _parse(stream: BinaryIO, size: int) -> Piece | None:
     """Return the next record; at the end None, after a comparison with `size`, that of all."""
     kind = _exactly(stream, 1)
     if kind[0] == _RAW:
         _, length = _RAW_HEAD.unpack(kind + _exactly(stream, _RAW_HEAD.size - 1))
-        return _Piece(_exactly(stream, length))
+        return Piece(_exactly(stream, length))
     if kind[0] in (_FILE, _SHOWN):
         head = kind + _exactly(stream, _FILE_HEAD.size - 1)
         _, length, stored, count = _FILE_HEAD.unpack(head)
@@ -181,7 +185,7 @@ def _parse(stream: BinaryIO, size: int) -> _Piece | None:
             raise ValueError("a sparse map is too long")
         pairs = _exactly(stream, count * _PAIR.size)
         segments = list(_PAIR.iter_unpack(pairs)) if count else None
-        return _Piece(b"", path, stored, segments, kind[0] == _SHOWN)
+        return Piece(b"", path, stored, segments, kind[0] == _SHOWN)
     if kind[0] != _END:
         raise ValueError(f"it holds an unknown record {kind!r}")
     _, total = _END_HEAD.unpack(kind + _exactly(stream, _END_HEAD.size - 1))
@@ -209,27 +213,47 @@ def assemble(
     returned diff_id with the layer's.  Raises InvalidImage or DigestMismatch
     if the layer is damaged, OSError if `out` cannot be written.
     """
+    with Sink(out, tick) as sink:
+        for piece, opened in opened_pieces(layer, lowers):
+            if opened is None:
+                sink.write(piece.raw)
+            else:
+                _copy(opened.file, piece, sink)
+        return Archive(sink.finish(), sink.size)
+
+
+class Opened(NamedTuple):
+    """The file of a piece, which is `in_tree` if its path leads to it in the layer's `diff`."""
+
+    file: BinaryIO
+    in_tree: bool
+
+
+def opened_pieces(layer: Path, lowers: Sequence[Path]) -> Iterator[tuple[Piece, Opened | None]]:
+    """Yield the pieces of an archive, those with a path with the file, open until the next.
+
+    See `assemble` for the arguments and errors.
+    """
     with ExitStack() as stack:
-        sink = stack.enter_context(Sink(out, tick))
         files = stack.enter_context(_LayerFiles(layer))
         union: UnionFiles | None = None
         for piece in _pieces(layer / TAR_SPLIT):
             if not piece.path:
-                sink.write(piece.raw)
+                yield piece, None
                 continue
             if piece.shown:
                 if union is None:
                     stack_of = (layer / "diff", *lowers)
                     union = stack.enter_context(UnionFiles(stack_of))
-                file = union.open(piece.path)
+                opened = Opened(union.open(piece.path), in_tree=False)
             else:
-                file = files.open(piece.path)
-            with file:
-                _copy(file, piece, sink)
-        return Archive(sink.finish(), sink.size)
+                in_tree = not files.next_is_replaced
+                opened = Opened(files.open(piece.path), in_tree)
+            with opened.file:
+                yield piece, opened
 
 
-def _copy(file: BinaryIO, piece: _Piece, sink: Sink) -> None:
+def _copy(file: BinaryIO, piece: Piece, sink: Sink) -> None:
     fd = file.fileno()
     for offset, size in piece.segments or ((0, piece.stored),):
         end = offset + size
@@ -278,6 +302,11 @@ class _LayerFiles:
         self._count = 0
         replaced = layer / REPLACED
         self._replaced = frozenset(os.listdir(replaced) if replaced.is_dir() else ())
+
+    @property
+    def next_is_replaced(self) -> bool:
+        """Whether the archive has the path of the next file twice, and this is the first."""
+        return str(self._count) in self._replaced
 
     def open(self, path: bytes) -> BinaryIO:
         """Open the next file, whose path in the archive is `path`."""

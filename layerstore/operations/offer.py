@@ -7,13 +7,14 @@ program they make mount points in it.
     overlay/ID/diff, link, lower     a link to the layer's tree, and what is beneath it
     overlay/l/SHORT                  a link to that, with a name short enough for mount(2)
     overlay-layers/layers.json       the layers
+    overlay-layers/ID.tar-split.gz   how the tar of a layer is made of its tree
     overlay-images/images.json, ID/  the images, with a manifest and the configuration
 
-The ID of a layer is its chain_id.  There is no tar-split, with which containers/storage makes
-the tar of a layer again, so the engines can run, mount and build upon such an image, and not
-push it, nor what they have built: `layerstore.archive.engine_store` reads that.  The layers of
-an ordinary user have owners in attributes, see `layerstore.layer.metadata`, which the engines
-read with a mount program and a force_mask.
+The ID of a layer is its chain_id.  For a tar-split each file of the layer is read once, so that
+of an earlier offer is used again.  A layer with too much of what `layerstore.layer.engine_split`
+copies has none: the engines can run, mount and build upon its image, and not push or save it.  The
+layers of an ordinary user have owners in attributes, see `layerstore.layer.metadata`, which the
+engines read with a mount program and a force_mask.
 
 Source: containers/storage drivers/overlay/overlay.go:dir2(), getLowerDirs(); layers.go,
 images.go, store.go:makeBigDataBaseName(); containers-storage.conf(5)
@@ -33,6 +34,8 @@ from pathlib import Path
 from layerstore.db.staging import remove_tree
 from layerstore.errors import Conflict, StoreError
 from layerstore.images.images import Image
+from layerstore.layer.engine_split import write_engine_split
+from layerstore.layer.tar_split import archive_size
 from layerstore.layers import Layer
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, Object
@@ -48,7 +51,8 @@ def offer(store: Store, directory: Path, images: Sequence[Image]) -> None:
     """Make `directory` an additional image store of `images`, in place of an earlier one.
 
     The images have to stay in the store as long as engines use the directory.  Raises
-    StoreError if it cannot be made, Conflict if it is something else.
+    StoreError if it cannot be made, Conflict if it is something else, InvalidImage or
+    DigestMismatch if a layer is damaged.
     """
     if directory.exists() and os.listdir(directory) and not (directory / _MARK).exists():
         raise Conflict(f"{directory} is not a store that pyunion made; give another directory")
@@ -56,7 +60,7 @@ def offer(store: Store, directory: Path, images: Sequence[Image]) -> None:
     try:
         fresh.mkdir(parents=True)
         try:
-            _write(store, fresh, images)
+            _write(store, fresh, images, directory)
             _replace(directory, fresh)
         finally:
             remove_tree(fresh)
@@ -73,7 +77,7 @@ def _replace(directory: Path, fresh: Path) -> None:
     remove_tree(old)
 
 
-def _write(store: Store, top: Path, images: Sequence[Image]) -> None:
+def _write(store: Store, top: Path, images: Sequence[Image], earlier: Path) -> None:
     for name in ("overlay/l", "overlay-layers", "overlay-images"):
         (top / name).mkdir(parents=True)
     for name in _LOCKS:
@@ -86,7 +90,9 @@ def _write(store: Store, top: Path, images: Sequence[Image]) -> None:
         for position in reversed(range(len(chain))):  # a parent before its children
             layer = chain[position]
             if layer.chain_id not in layers:
-                layers[layer.chain_id] = _write_layer(top, layer, chain[position + 1 :])
+                beneath = chain[position + 1 :]
+                layers[layer.chain_id] = _write_layer(top, layer, beneath)
+                _write_split(top, layer, beneath, earlier)
         shown.append(_write_image(store, top, image, chain))
     (top / "overlay-layers/layers.json").write_text(json.dumps(list(layers.values())))
     (top / "overlay-images/images.json").write_text(json.dumps(shown))
@@ -108,11 +114,19 @@ def _write_layer(top: Path, layer: Layer, beneath: Iterable[Layer]) -> Object:
         "id": layer.chain_id.encoded,
         "created": format_timestamp(layer.path.stat().st_mtime_ns),
         "diff-digest": layer.diff_id,
-        "diff-size": layer.size,
+        "diff-size": archive_size(layer.path),
     }
     if layer.parent is not None:
         fields["parent"] = layer.parent.encoded
     return fields
+
+
+def _write_split(top: Path, layer: Layer, beneath: Iterable[Layer], earlier: Path) -> None:
+    name = f"overlay-layers/{layer.chain_id.encoded}.tar-split.gz"
+    try:
+        os.link(earlier / name, top / name)
+    except FileNotFoundError:
+        write_engine_split(layer.path, [below.diff for below in beneath], top / name)
 
 
 def _short(layer: Layer) -> str:
@@ -123,7 +137,9 @@ def _short(layer: Layer) -> str:
 def _write_image(store: Store, top: Path, image: Image, chain: Sequence[Layer]) -> Object:
     """Write the directory of an image; return its line in images.json."""
     config = store.blobs.read(image.id)
-    layers = tuple(Descriptor(OCI_LAYER, layer.diff_id, layer.size) for layer in reversed(chain))
+    layers = tuple(
+        Descriptor(OCI_LAYER, layer.diff_id, archive_size(layer.path)) for layer in chain[::-1]
+    )
     manifest = Manifest.of(Descriptor(OCI_CONFIG, image.id, len(config)), layers)
     own = top / "overlay-images" / image.id.encoded
     own.mkdir()

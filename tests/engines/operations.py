@@ -38,7 +38,7 @@ def without_special_bits(tree: Tree) -> Tree:
     return {**plain, b"": plain[b""].with_mode(stat.S_IFDIR)}
 
 
-def _finished(store: Store, container: str) -> Tree:
+def finished(store: Store, container: str) -> Tree:
     """Look at a working container of buildah, and remove it."""
     with store.mounted(container) as root:
         tree = look_at(root)
@@ -48,7 +48,7 @@ def _finished(store: Store, container: str) -> Tree:
 
 def _committed(store: Store, container: str, *options: str) -> Tree:
     image = f"committed-{os.urandom(4).hex()}"
-    tree = _finished(store, store.commit(container, image, *options))
+    tree = finished(store, store.commit(container, image, *options))
     store.buildah("rmi", image)
     return tree
 
@@ -101,7 +101,7 @@ def working_container(store: Store) -> Tree:
     container = store.buildah("from", "base")
     with store.mounted(container) as root:
         change(root)
-    return _finished(store, container)
+    return finished(store, container)
 
 
 def commit_oci(store: Store, *, special: bool = True) -> Tree:
@@ -166,7 +166,7 @@ def build_in_layers(store: Store) -> Tree:
         store.buildah("bud", "--layers", "-t", "built", scratch)
         again = store.buildah("bud", "--layers", "-t", "built", scratch)
     assert again.count("Using cache") == 3, again
-    return _finished(store, store.buildah("from", "built"))
+    return finished(store, store.buildah("from", "built"))
 
 
 _WITH_MOUNTS = """FROM base AS first
@@ -188,7 +188,7 @@ def build_with_mounts(store: Store) -> Tree:
         (scratch / "word").write_text("secret")
         secret = f"id=word,src={scratch}/word"
         store.buildah("bud", "--secret", secret, "-t", "with-mounts", scratch)
-    return _finished(store, store.buildah("from", "with-mounts"))
+    return finished(store, store.buildah("from", "with-mounts"))
 
 
 def volume_of_its_own(store: Store) -> Tree:
@@ -201,7 +201,7 @@ def volume_of_its_own(store: Store) -> Tree:
         volume = f"{scratch}/source:/x:O"
         store.buildah("run", "-v", volume, container, "sh", "-ec", script)
         assert look_at(scratch / "source") == before
-    return _finished(store, container)
+    return finished(store, container)
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class Store:
         self, engine: str, *words: str | Path, through: Sequence[str] = ()
     ) -> subprocess.Popen[str]:
         """Start buildah or podman; `through` is a command that runs it."""
-        policy = words[0] in ("commit", "bud", "push") and engine == "buildah"
+        policy = words[0] in ("commit", "bud", "push", "pull") and engine == "buildah"
         options = ("--signature-policy", self.base / "policy.json") if policy else ()
         return subprocess.Popen(
             [*through, engine, words[0], *options, *words[1:]],

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import only_if_asked, require_engines
-from tests.engines.operations import look_at
+from tests.engines.conftest import new_store, only_if_asked, require_engines
+from tests.engines.operations import finished, image_tree, look_at
 from tests.engines.store import Store, fill
 from tests.helpers.cli import Cli
 from tests.helpers.mounts import run
-from tests.helpers.trees import assert_same
+from tests.helpers.trees import Tree, assert_same
 
 
 def _blocks(*trees: Path) -> int:
@@ -52,6 +54,7 @@ def test_images_that_pyunion_offers(on_pyunion: bool, tmp_path: Path) -> None:
         context.mkdir()
         (context / "Containerfile").write_text("FROM localhost/upon\nRUN rm /data/new\n")
         store.buildah("bud", "-q", "--layers", "-t", "last", context)
+        saved_and_pushed(store, base)
         cli.ok("load", "-q", "-i", f"containers-storage:[{base}/root]last")
         cli.ok("save", "-o", str(tmp_path / "last.tar"), "localhost/last")
         (tmp_path / "last.tar").unlink()
@@ -65,6 +68,28 @@ def test_images_that_pyunion_offers(on_pyunion: bool, tmp_path: Path) -> None:
         store.close()
     assert both - before < 1024, "the 4 MiB are there once"
     subprocess.run(["rm", "-r", base], check=True)
+
+
+def saved_and_pushed(store: Store, base: Path) -> None:
+    """Let the engine write an offered image and what is built upon it; another store reads it."""
+    for image in ("shared:1", "last"):
+        wanted = _without_mode_of_root(finished(store, store.buildah("from", image)))
+        store.podman("save", "-q", "--format", "oci-archive", "-o", base / "oci", image)
+        store.podman("save", "-q", "--format", "docker-archive", "-o", base / "docker", image)
+        store.buildah("push", "-q", image, f"dir:{base}/dir")
+        with new_store(on_pyunion=False) as other:
+            for source in ("oci-archive:{}/oci", "docker-archive:{}/docker", "dir:{}/dir"):
+                read = other.buildah("pull", "-q", source.format(base))
+                assert_same(wanted, _without_mode_of_root(image_tree(other, read)))
+                other.buildah("rmi", read)
+        (base / "oci").unlink()
+        (base / "docker").unlink()
+        shutil.rmtree(base / "dir")
+
+
+def _without_mode_of_root(tree: Tree) -> Tree:
+    """Return `tree` without the mode that podman 4.3 gives the root of what it pulls."""
+    return {**tree, b"": tree[b""].with_mode(stat.S_IFDIR)}
 
 
 @pytest.mark.parametrize("name", ["native", pytest.param("store", marks=only_if_asked)])

@@ -8,6 +8,7 @@ from layerstore.operations.offer import offer as offer_images
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.invocation import Invocation, say
+from mount_tools.container.user_namespace import read_all
 from unionfs.syscalls.privilege import is_machine_root
 
 
@@ -21,12 +22,14 @@ from unionfs.syscalls.privilege import is_machine_root
 def offer(invocation: Invocation, operands: tuple[str, ...]) -> None:
     """Makes DIRECTORY an additional image store of containers/storage, in place of the one of an
     earlier call: of the images named, or of all that have a name. The engines read it where
-    storage.conf has additionalimagestores = ["DIRECTORY"]. They can run, mount and build upon
-    these images, and not push them. An image has to stay in the store of pyunion as long as it
-    is offered. The engines of an ordinary user need mount_program and force_mask in storage.conf,
+    storage.conf has additionalimagestores = ["DIRECTORY"]. They can run, mount, push, save and
+    build upon these images. An image has to stay in the store of pyunion as long as it is
+    offered. The engines of an ordinary user need mount_program and force_mask in storage.conf,
     since owners are in attributes of the files."""
     directory, *names = operands
     store = invocation.store
+    of_machine = is_machine_root()
+    read_all()
     if names:
         images = [store.images.resolve(name) for name in names]
     else:
@@ -34,5 +37,5 @@ def offer(invocation: Invocation, operands: tuple[str, ...]) -> None:
     offer_images(store, Path(directory).absolute(), images)
     count = "1 image is" if len(images) == 1 else f"{len(images)} images are"
     say(f"{count} offered in {directory}")
-    if not is_machine_root():
+    if not of_machine:
         say("the engine reads their owners with mount_program and force_mask in storage.conf")

@@ -50,10 +50,18 @@ def test_a_later_offer_replaces_the_earlier_one(store: Store, tmp_path: Path) ->
     first = add_image(store, {"a": b"1"}, names=["a:1"])
     second = add_image(store, {"a": b"1"}, {"b": b"2"}, names=["b:1"])
     offer(store, there, [first, second])
+    splits = {path.name: path.stat().st_ino for path in _splits(there)}
     assert len(json.loads((there / "overlay-layers/layers.json").read_text())) == 2
     offer(store, there, [first])
     assert len(list((there / "overlay").iterdir())) == 2, "one layer and the links"
     assert sorted(os.listdir(tmp_path)) == ["offered", "store"]
+    (kept,) = _splits(there)
+    assert kept.stat().st_ino == splits[kept.name], "made once, as it takes reading all files"
+    assert len(splits) == 2
+
+
+def _splits(offered: Path) -> list[Path]:
+    return list((offered / "overlay-layers").glob("*.tar-split.gz"))
 
 
 def test_a_directory_of_somebody_else_stays(store: Store, tmp_path: Path) -> None:

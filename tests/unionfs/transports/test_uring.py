@@ -177,9 +177,11 @@ def test_switched_off_while_a_mount_starts_that_requires_it(layers: HandmadeLaye
     words = layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on"
     point = layers.base / "merged"
     point.mkdir()
-    command: list[str | bytes | Path] = [sys.executable, "-c", _SWITCHED_OFF_LATER]
-    command += ["-f", "-o", words, point]
-    done = run(*command, env=helper_environment(), check=False)
+    command = (sys.executable, "-c", _SWITCHED_OFF_LATER, "-f")
+    try:
+        done = run(*command, "-o", words, point, env=helper_environment(), check=False)
+    finally:
+        run("umount", "-l", point, check=False)
     assert done.returncode == 32
     assert done.stderr.decode().endswith(
         "mount.pyunion: io_uring is not available: registering the ring of CPU 0: "
