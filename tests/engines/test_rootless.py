@@ -219,11 +219,12 @@ def test_images_that_pyunion_offers_to_a_user(store: Store, users: tuple[User, U
             one.buildah("commit", "-q", "--rm", container, "upon")
             trees.append(without_special_bits(one.tree("upon")))
         for image in ("localhost/offered:1", "upon"):
-            user("podman", "save", "-q", "--format", "oci-archive", "-o", user.home / "saved", image)
-            (user.home / "saved").rename(user.home / "saved.oci")
-            shutil.copy(user.home / "saved.oci", native.home / "saved.oci")
-            read = native.buildah("pull", "-q", f"oci-archive:{native.home}/saved.oci")
-            assert_same(without_special_bits(user.tree(image)), without_special_bits(native.tree(read)))
+            archive = user.home / "saved.oci"
+            user("podman", "save", "-q", "--format", "oci-archive", "-o", archive, image)
+            there = shutil.copy(archive, native.home)
+            archive.unlink()
+            read = native.tree(native.buildah("pull", "-q", f"oci-archive:{there}"))
+            assert_same(without_special_bits(user.tree(image)), without_special_bits(read))
         assert trees[0][b"data/given"].uid == 3
         assert_same(trees[0], trees[1])
 
