@@ -43,10 +43,14 @@ Kind = Literal["database", "blob", "layer", "image", "container", "volume", "dir
 
 
 class Repair(NamedTuple):
-    """What a repair did about a finding, as text; if not `done`, why it did nothing."""
+    """What a repair did about a finding, as text; if not `done`, why it did nothing.
+
+    What was only moved aside is not `restored`.
+    """
 
     done: bool
     what: str
+    restored: bool = True
 
     def __str__(self) -> str:
         return self.what if self.done else f"not repaired: {self.what}"
@@ -82,7 +86,8 @@ class Finding(NamedTuple):
     @property
     def is_damage(self) -> bool:
         """Whether something is or may be lost, and no repair restored it."""
-        return not self.harmless and not (self.repair is not None and self.repair.done)
+        repair = self.repair
+        return not self.harmless and not (repair is not None and repair.done and repair.restored)
 
 
 def check(store: Store, *, content: bool = True, report: Report = silent) -> list[Finding]:
@@ -98,13 +103,18 @@ def _findings(store: Store, *, content: bool, report: Report) -> Iterator[Findin
     yield from _database(store)
     yield from _blobs(store, content=content, report=report)
     yield from _layers(store, content=content, report=report)
+    yield from check_users(store)
+    for volume in store.volumes.list():
+        yield from _volume(store, volume.name)
+    yield from _strays(store)
+
+
+def check_users(store: Store) -> Iterator[Finding]:
+    """Yield the findings of what uses layers: images and containers."""
     for image in store.images.all():
         yield from _image(store, image)
     for container in store.containers.list():
         yield from _container(store, container)
-    for volume in store.volumes.list():
-        yield from _volume(store, volume.name)
-    yield from _strays(store)
 
 
 def _database(store: Store) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from layerstore.containers.containers import make_upper
 from layerstore.errors import StoreError
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
-from layerstore.operations.check import Finding, Repair, check
+from layerstore.operations.check import Finding, Repair, check, check_users
 from layerstore.progress import Report, silent
 from layerstore.tar.compression import open_decompressed
 from unionfs.light_typing import TYPE_CHECKING
@@ -39,7 +39,8 @@ QUARANTINE = "quarantine"
 def repair(store: Store, *, content: bool = True, report: Report = silent) -> list[Finding]:
     """Check the store, and repair each finding as far as possible.
 
-    Returns the findings with what was done; see `layerstore.operations.check.check`.
+    Returns the findings with what was done; see `layerstore.operations.check.check`.  They
+    include the images and containers that cannot be used until what was moved aside is back.
     """
     findings = check(store, content=content, report=report)
     if not findings:
@@ -52,7 +53,10 @@ def repair(store: Store, *, content: bool = True, report: Report = silent) -> li
             what = (finding.kind, finding.key)
             if what not in done:
                 done[what] = repairs.repair(finding)
-    return [finding._replace(repair=done[finding.kind, finding.key]) for finding in findings]
+    repaired = [finding._replace(repair=done[finding.kind, finding.key]) for finding in findings]
+    if all(repair is None or repair.restored for repair in done.values()):
+        return repaired
+    return repaired + [finding for finding in check_users(store) if finding not in findings]
 
 
 class _Repairs:
@@ -105,7 +109,8 @@ class _Repairs:
             return Repair(True, "moved to its place") if store.layers.settle() else None
         again = self._unpack_again(layer)
         if again is None and layer.diff.is_dir():
-            return self._set_aside(layer.path)
+            moved = self._set_aside(layer.path)
+            return moved and moved._replace(restored=False)
         return again
 
     def _unpack_again(self, layer: Layer) -> Repair | None:

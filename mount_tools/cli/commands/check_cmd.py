@@ -28,7 +28,8 @@ from mount_tools.container.user_namespace import read_all
 @framework.flag("-q", "--quiet", says="Print nothing; only set the exit status")
 def check(invocation: Invocation, repair: bool, quick: bool, json: bool, quiet: bool) -> None:
     """Exits with 1 if something is damaged and was not repaired. A repair deletes only files that
-    can be created again; it moves all others to quarantine/ in the store, by their names. With
+    can be created again; it moves all others to quarantine/ in the store, by their names. An image
+    that needs a layer that was moved is usable again after it is loaded or pulled again. With
     --json each finding has kind, key, path, problem, harmless and repaired."""
     store = invocation.store
     read_all()

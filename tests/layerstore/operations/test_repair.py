@@ -87,9 +87,15 @@ def test_layer_that_lost_its_files_is_unpacked_again(store: Store) -> None:
 def test_other_damaged_layer_is_moved_aside_and_healed_by_a_load(store: Store) -> None:
     image = add_image(store, A, B, names=["x"])
     base = store.layers.chain(image.top)[-1]
+    container = store.containers.create(image)
     (base.diff / "etc/motd").write_text("hacked")
-    (finding,) = [found for found in repair(store) if found.path == b"etc/motd"]
-    assert done(finding).startswith(f"moved to {store.root}/quarantine/")
+    findings = repair(store)
+    (finding,) = [found for found in findings if found.path == b"etc/motd"]
+    assert str(finding.repair).startswith(f"moved to {store.root}/quarantine/")
+    # They could be used before, and cannot be now.
+    after = {found.kind: found for found in findings if found.kind != "layer"}
+    assert after["image"].key == image.id and after["container"].key == container.name
+    assert all(found.is_damage for found in findings)
     assert quarantined(store) == [f"layers/{base.chain_id.encoded}"]
     assert check(store)[0].problem == "has lost its files"
     add_image(store, A, B)
