@@ -88,7 +88,7 @@ class BlobStore:
         try:
             return open(self.path(digest), "rb")
         except FileNotFoundError:
-            raise NotFound(f"no such blob: {digest}") from None
+            raise _missing(digest) from None
 
     def read(self, digest: Digest) -> bytes:
         """Return the content of a blob that is a document.
@@ -119,7 +119,7 @@ class BlobStore:
         try:
             return self.path(digest).stat().st_size
         except FileNotFoundError:
-            raise NotFound(f"no such blob: {digest}") from None
+            raise _missing(digest) from None
 
     def path(self, digest: Digest) -> Path:
         """Return where the blob is, or would be."""
@@ -175,3 +175,7 @@ def _write(out: io.RawIOBase, data: bytes) -> None:
     while view:
         written = out.write(view)
         view = view[written or 0 :]
+
+
+def _missing(digest: Digest) -> NotFound:
+    return NotFound(f"the blob {digest} is missing; `pyunion check` shows what needs it")

@@ -119,11 +119,35 @@ class ContainerStore:
         own = [path / "diff" for _, path in container.frozen()]
         return own + [layer.diff for layer in self._layers.chain(container.base)]
 
+    def trees(self, container: Container) -> builtins.list[Path]:
+        """Return the container's upper and its `lowers`, the topmost first.
+
+        Raises NotFound if one of them is lost.
+        """
+        self.check_upper(container)
+        return [container.upper, *self.lowers(container)]
+
+    def check_upper(self, container: Container) -> None:
+        """Raise NotFound if somebody else removed the container's upper, or its directory."""
+        if container.upper.is_dir():
+            return
+        with self._database.transaction():  # no other process is between a rename and its row
+            self.get(container.id)
+        if container.directory.is_dir():
+            lost, remedy = "upper", "`pyunion check --repair` makes an empty one"
+        else:
+            lost, remedy = "directory", f"`pyunion rm {container.name}` removes what is left of it"
+        raise NotFound(
+            f"container {container.name} has lost its {lost}, {container.directory}; {remedy}"
+        )
+
     def lowers_to_mount(self, container: Container) -> builtins.list[Path]:
         """Return `lowers`, or an empty directory, which is made, where the image has no layers.
 
-        A union has one lower at least.  Raises NotFound if a layer lost its files.
+        A union has one lower at least.  Raises NotFound if a layer lost its files, or if the
+        container lost its upper.
         """
+        self.check_upper(container)
         found = self.lowers(container)
         if not found:
             found = [container.directory / "empty"]
@@ -334,12 +358,14 @@ class ContainerStore:
 
         Yields its descriptor: a fork that keeps it open holds the lock too.
         Raises Busy if another process holds it and `wait` is not set, NoSuchContainer
-        if the container was removed while this waited for the lock.
+        if the container was removed while this waited for the lock, NotFound if somebody
+        else removed its directory.
         """
         path = container.directory / "lock"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
+            self.check_upper(container)
             raise NoSuchContainer(container.name) from None
         try:
             try:

@@ -105,7 +105,7 @@ def export_container(
     store: Store, container: Container, out: Writable, *, report: Report = silent
 ) -> None:
     """Write the merged tree of the container to `out` as a tar; the caller closes `out`."""
-    layers = [container.upper, *store.containers.lowers(container)]
+    layers = store.containers.trees(container)
     with store.leases.lease("work", "export"):
         tick = ticker(report, Progress(container.short, Status.EXPORTING))
         write_flat_tar(layers, out, tick=tick, live=True, sparse=True)

@@ -85,6 +85,7 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
     if point is not None:
         refuse_stopped(container)
     if point is None:
+        store.containers.check_upper(container)
         made.mkdir(mode=0o755, exist_ok=True)
         mount_container(store, container, os.fspath(made))
     try:

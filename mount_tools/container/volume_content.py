@@ -55,8 +55,7 @@ def fill_volumes(store: Store, container: Container) -> None:
     todo = [use for use in uses if not use.filled]
     if not todo:
         return
-    layers = [container.upper, *store.containers.lowers(container)]
-    with UnionFiles(layers, live=True) as files:
+    with UnionFiles(store.containers.trees(container), live=True) as files:
         for use in todo:
             with store.volumes.lock(use.volume) as fd:
                 store.volumes.settle(fd)

@@ -67,7 +67,7 @@ def trees(store: Store, found: Image | Container) -> list[Path]:
     """Return the trees of an image or a container, the topmost first."""
     if isinstance(found, Image):
         return [layer.diff for layer in store.layers.chain(found.top)]
-    return [found.upper, *store.containers.lowers(found)]
+    return store.containers.trees(found)
 
 
 def _print(found: Iterable[Change]) -> None:

@@ -108,7 +108,7 @@ def trees_of(store: Store, found: Image | Container) -> list[Tree]:
     """Return the trees of an image or a container, the topmost first."""
     if isinstance(found, Image):
         return [Tree(bytes(layer.diff), layer) for layer in store.layers.chain(found.top)]
-    own = [found.upper, *store.containers.lowers(found)]
+    own = store.containers.trees(found)
     layers = {bytes(layer.diff): layer for layer in store.layers.chain(found.base)}
     return [Tree(bytes(tree), layers.get(bytes(tree))) for tree in own]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,7 +14,14 @@ import pytest
 
 from layerstore import Container, Store
 from layerstore.db.processes import this_process
-from layerstore.errors import Busy, Conflict, DiskFull, InvalidReference, NotFound
+from layerstore.errors import (
+    Busy,
+    Conflict,
+    DiskFull,
+    InvalidReference,
+    NoSuchContainer,
+    NotFound,
+)
 from layerstore.operations.gc import prune_containers
 from tests.helpers import children
 from tests.helpers.images import add_image
@@ -248,6 +256,27 @@ def test_directories_without_a_row_are_collected(store: Store, container: Contai
     assert store.containers.strays() == ["stray"]
     store.containers.collect(["stray", container.id])
     assert os.listdir(store.containers.path) == [container.id]
+
+
+def test_a_container_that_lost_its_directory_is_not_called_unknown(
+    store: Store, container: Container
+) -> None:
+    shutil.rmtree(container.upper)
+    with pytest.raises(NotFound, match=r"box has lost its upper, .*; `pyunion check --repair`"):
+        store.containers.trees(container)
+    with pytest.raises(NotFound, match="has lost its upper"):
+        store.containers.lowers_to_mount(container)
+    shutil.rmtree(container.directory)
+    lost = r"box has lost its directory, .*; `pyunion rm box`"
+    with pytest.raises(NotFound, match=lost), store.containers.lock(container):
+        pass
+    with pytest.raises(NotFound, match=lost):
+        store.containers.trees(container)
+    store.containers.remove(container)
+    with pytest.raises(NoSuchContainer), store.containers.lock(container):
+        pass
+    with pytest.raises(NoSuchContainer):
+        store.containers.trees(container)
 
 
 def test_process_that_was_killed_leaves_the_lock_free(store: Store, container: Container) -> None:
