@@ -1,11 +1,10 @@
 """Read directories before a program asks for them.
 
 A program that walks a tree, as find(1) does, waits for the disk at each directory that is not
-in memory.  If reading a directory took so long that it came from the disk, the directories
-beneath it are read ahead, in the order in which they are listed and each with all that is
-beneath it, as fts(3) walks.  What is read stays in the kernel's caches only: nothing is kept
-here, so nothing can be stale.  (To read the small files in them too gained nothing for
-`grep -r`.)
+in memory.  If one had to wait, the directories beneath it are read ahead, in the order in which
+they are listed and each with all that is beneath it, as fts(3) walks.  What is read stays in the
+kernel's caches only: nothing is kept here, so nothing can be stale.  `files_ahead` does that for
+files.
 
 Decided here and only here: when to read ahead, and how far.  `MOST` directories may be ahead of
 the programs; a program that walks on makes room for more.
@@ -26,8 +25,8 @@ from contextlib import suppress
 
 from unionfs.core.layer import Fd, Layer, RealDir
 
-COLD_NS = 250_000
-"""A directory that is in memory is read in less; a disk or a neighbour on the CPU takes more."""
+COLD_NS = 100_000
+"""The reading of a directory that is in memory waits for less: only for a neighbour on the CPU."""
 
 MOST = 64
 _MOST_LEVELS = 32  # fds
@@ -67,13 +66,13 @@ class ReadAhead:
         self._lead = 0  # directories read ahead less those that programs have read
         self._running = self._waits = self._closed = False
 
-    def loaded(self, reals: Sequence[RealDir], took_ns: int) -> None:
-        """Note that a program has read the directories `reals`, which took so many ns."""
-        if took_ns < COLD_NS and not self._levels:
+    def loaded(self, reals: Sequence[RealDir], waited_ns: int) -> None:
+        """Note that a program has read the directories `reals`, and waited so many ns."""
+        if waited_ns < COLD_NS and not self._levels:
             return
         with self._changed:
             self._lead -= 1
-            if took_ns >= COLD_NS and not self._closed:
+            if waited_ns >= COLD_NS and not self._closed:
                 for real in reals:
                     self._begin_at(real)
             if self._levels and self._waits and self._lead < MOST // 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from unionfs import UnionConfig, UnionFs, open_union
-from unionfs.core import ahead
+from unionfs.core import ahead, lookup
 from unionfs.core.layer import Fd
 from unionfs.types import ROOT_NODEID
 
@@ -116,6 +117,20 @@ def test_a_union_that_reads_from_memory_starts_nothing(
     monkeypatch.setattr(ahead, "COLD_NS", 1 << 60)
     (*_,) = union.listdir(ROOT_NODEID, 0)
     assert reader.threads == []
+
+
+@pytest.mark.parametrize(("used_ns", "starts"), [(50_000_000, False), (0, True)])
+def test_a_directory_that_only_takes_long_to_read_starts_nothing(
+    union: UnionFs, reader: Reader, monkeypatch: pytest.MonkeyPatch, used_ns: int, starts: bool
+) -> None:
+    """A large one in memory takes processor time, and is not waited for."""
+    took = itertools.count(0, 50_000_000)
+    used = itertools.count(0, used_ns) if used_ns else itertools.repeat(0)
+    monkeypatch.setattr(ahead, "COLD_NS", 100_000)
+    monkeypatch.setattr(lookup, "perf_counter_ns", lambda: next(took))
+    monkeypatch.setattr(lookup, "thread_time_ns", lambda: next(used))
+    (*_,) = union.listdir(ROOT_NODEID, 0)
+    assert bool(reader.threads) == starts
 
 
 def test_without_a_thread_nothing_is_read_ahead(lower: Path, reader: Reader) -> None:
