@@ -13,6 +13,7 @@ import functools
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 _HERE = Path(__file__).parent
@@ -24,16 +25,21 @@ PROGRAM = _HERE.parent / ".cache" / "floor"
 @functools.cache
 def why_not() -> str:
     """Compile the program, unless that is done; return why it cannot be, empty if it can."""
-    if PROGRAM.exists():
-        changed = max(source.stat().st_mtime_ns for source in (*SOURCES, _HEADER))
-        if PROGRAM.stat().st_mtime_ns > changed:
+    return why_not_compiled(PROGRAM, SOURCES, _HEADER)
+
+
+def why_not_compiled(program: Path, sources: Sequence[Path], *headers: Path) -> str:
+    """Compile `program`, unless it is newer than its sources; return why not, empty if it is."""
+    if program.exists():
+        changed = max(source.stat().st_mtime_ns for source in (*sources, *headers))
+        if program.stat().st_mtime_ns > changed:
             return ""
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=PROGRAM.parent) as scratch:
-        made = Path(scratch) / PROGRAM.name
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
+        made = Path(scratch) / program.name
         try:
             done = subprocess.run(
-                ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", made, *SOURCES],
+                ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", made, *sources],
                 capture_output=True,
                 text=True,
             )
@@ -41,5 +47,5 @@ def why_not() -> str:
             return f"cc cannot be run: {error.strerror}"
         if done.returncode != 0:
             return f"cc failed: {done.stderr.strip().splitlines()[0]}"
-        os.replace(made, PROGRAM)
+        os.replace(made, program)
     return ""
