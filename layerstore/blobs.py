@@ -20,7 +20,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from layerstore.db.durability import open_directory
-from layerstore.db.foundation import Foundation
+from layerstore.db.foundation import Foundation, Part
 from layerstore.db.image_table import ImageTable
 from layerstore.db.layer_table import LayerTable
 from layerstore.errors import DigestMismatch, InvalidDigest, NotFound
@@ -34,17 +34,14 @@ _CHUNK = 1 << 20
 _AT_ONCE = 64  # blobs removed in one transaction
 
 
-class BlobStore:
+class BlobStore(Part):
     """The directory `<root>/blobs`."""
 
     def __init__(self, foundation: Foundation) -> None:
+        super().__init__(foundation)
         self._directory = foundation.root / "blobs" / "sha256"
-        self._database = foundation.database
         self._images = ImageTable(foundation.database)
         self._layers = LayerTable(foundation.database)
-        self._staging = foundation.staging
-        self._durability = foundation.durability
-        self._leases = foundation.leases
 
     def put(
         self, content: bytes | BinaryIO, expected: Digest | None = None, size: int | None = None

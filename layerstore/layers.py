@@ -25,17 +25,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from layerstore.db.container_table import ContainerTable
-from layerstore.db.foundation import Foundation
-from layerstore.db.image_table import ImageTable
-from layerstore.db.layer_table import BlobRow, LayerRow, LayerTable
+from layerstore.db.foundation import DirectoryPart, Foundation
+from layerstore.db.layer_table import LayerRow, LayerTable
 from layerstore.errors import NotFound
+from layerstore.layer_uses import LayerArchives, LayerUses
 from layerstore.oci.digest import Digest, chain_id
-from layerstore.oci.documents import Descriptor
-from unionfs.light_typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from layerstore.db.build_table import BuildTable
+from unionfs.light_typing import NamedTuple
 
 
 class _Parts:
@@ -102,19 +97,19 @@ class Freed(NamedTuple):
     blobs: list[Digest]
 
 
-class LayerStore:
-    """The directory `<root>/layers` and its rows."""
+class LayerStore(DirectoryPart):
+    """The directory `<root>/layers` and its rows.
+
+    `uses` says what needs a layer, `archives` which blobs are kept with the layers.
+    """
+
+    _KEYS = "sha256:"
 
     def __init__(self, foundation: Foundation) -> None:
-        self._root = foundation.root
-        self._directory = foundation.root / "layers"
-        self._database = foundation.database
+        super().__init__(foundation, "layers")
         self._rows = LayerTable(foundation.database)
-        self._images = ImageTable(foundation.database)
-        self._containers = ContainerTable(foundation.database)
-        self._staging = foundation.staging
-        self._durability = foundation.durability
-        self._leases = foundation.leases
+        self.uses = LayerUses(foundation)
+        self.archives = LayerArchives(self._rows)
 
     @contextmanager
     def stage(self) -> Iterator[Staging]:
@@ -152,7 +147,7 @@ class LayerStore:
     def _move_in(self, source: Path, chain: Digest, aside: Path) -> None:
         """Rename `source` to its place; anything there has no row and is moved to `aside`."""
         self._rename_in(source, chain, aside)
-        self._durability.directory(self._directory)
+        self._durability.directory(self.path)
 
     def _rename_in(self, source: Path, chain: Digest, aside: Path) -> None:
         target = self._place(chain)
@@ -203,7 +198,7 @@ class LayerStore:
                 moved.append(chain)
             # The names are on disk before the rows say so, and before the rename is forgotten.
             if moved:
-                self._durability.directory(self._directory)
+                self._durability.directory(self.path)
             for directory in left:
                 self._durability.directory(directory)
             for chain in moved:
@@ -224,7 +219,7 @@ class LayerStore:
         if row is None:
             return False
         if row.location is None:
-            return os.path.exists(f"{self._directory}/{chain.encoded}/diff")
+            return os.path.exists(f"{self.path}/{chain.encoded}/diff")
         return self._layer(row).diff.exists()
 
     def get(self, chain: Digest) -> Layer:
@@ -275,7 +270,7 @@ class LayerStore:
         freed = Freed([], [])
         with self._database.transaction():
             leased = self._leases.kept()
-            while top is not None and not self._used(top):
+            while top is not None and not self._rows.is_parent(top) and not self.uses.is_top(top):
                 row = self._rows.get(top)
                 if row is None:
                     break
@@ -293,30 +288,18 @@ class LayerStore:
     def unneeded(self) -> list[Digest]:
         """Return the layers without one above them that nothing needs, the build cache included."""
         with self._database.transaction():  # rows and leases are of the same moment
-            used = self._images.tops() | self._containers.bases() | self._leases.kept()
-            used |= self._builds.tops()
+            used = self.uses.tops()
             return [chain for chain in self._rows.childless() if chain not in used]
-
-    @property
-    def _builds(self) -> BuildTable:
-        from layerstore.db.build_table import BuildTable  # few commands need it
-
-        return BuildTable(self._database)
-
-    def _used(self, chain: Digest) -> bool:
-        return (
-            self._rows.is_parent(chain)
-            or self._images.is_top(chain)
-            or self._containers.is_base(chain)
-            or self._builds.is_top(chain)
-        )
 
     def collect(self, chains: Iterable[Digest]) -> None:
         """Remove the trees of those of `chains` that have no row."""
-        for chain in chains:
-            with self._staging.directory() as own, self._database.transaction():
-                if self._rows.get(chain) is None and self._place(chain).exists():
-                    os.rename(self._place(chain), own / chain.encoded)
+        self._discard(chain.encoded for chain in chains)
+
+    def _has_row(self, name: str) -> bool:
+        return self._rows.get(Digest(self._KEYS + name)) is not None
+
+    def _row_names(self) -> set[str]:
+        return {row.chain_id.encoded for row in self._rows.all()}
 
     def forget_builds(self, *, until_ns: int | None = None, everything: bool = False) -> int:
         """Forget steps of the build cache; return how many.  Part of the caller's transaction.
@@ -324,19 +307,16 @@ class LayerStore:
         Those that lead to layers which an image, a container or a lease needs stay, unless
         `everything` goes; steps that were done after `until_ns` stay in any case.
         """
-        needed = self._images.tops() | self._containers.bases() | self._leases.kept()
+        if everything:
+            return self.uses.forget_builds(set(), until_ns)
         parents = {row.chain_id: row.parent for row in self._rows.all()}
         kept: set[str] = set()
-        for top in needed:
+        for top in self.uses.needed():
             chain: str | None = top
             while chain is not None and chain not in kept:
                 kept.add(chain)
                 chain = parents.get(Digest(chain))
-        return self._builds.forget(set() if everything else kept, until_ns)
-
-    def builds(self) -> list[Digest | None]:
-        """Return the chain that each step of the build cache led to."""
-        return self._builds.chains()
+        return self.uses.forget_builds(kept, until_ns)
 
     def known(self, chain: Digest) -> Layer | None:
         """Return the layer, also one that lost its tree, or None."""
@@ -349,37 +329,12 @@ class LayerStore:
             leased = self._leases.kept()
             return [chain for chain in self._rows.unsettled() if chain not in leased]
 
-    def strays(self) -> list[str]:
-        """Return the names of directories that no row and no lease names."""
-        with self._database.transaction():  # no other process is between a rename and its row
-            names = set(os.listdir(self._directory))
-            known = self._leases.named()
-            known.update(row.chain_id for row in self._rows.all())
-        return sorted(name for name in names if f"sha256:{name}" not in known)
-
-    def add_blob(self, diff_id: Digest, digest: Digest, media_type: str, size: int) -> None:
-        """Record that the blob `digest` is a tar of the layers `diff_id`, and is kept with them."""
-        self._rows.add_blob(BlobRow(diff_id, digest, media_type, size))
-
-    def blobs(self, diff_id: Digest) -> list[Descriptor]:
-        """Return the blobs that are tars of the layers `diff_id`."""
-        rows = self._rows.blobs(diff_id)
-        return [Descriptor(row.media_type, row.digest, row.size) for row in rows]
-
-    def has_blob(self, digest: Digest) -> bool:
-        """Tell whether the blob is kept as the tar of a layer."""
-        return self._rows.names_blob(digest)
-
-    def blob_users(self) -> dict[Digest, Digest]:
-        """Return every blob that a layer came from, with the chain_id of such a layer."""
-        return self._rows.blob_users()
-
     def sizes(self) -> dict[Digest, int]:
         """Return the bytes of every layer's files."""
         return self._rows.sizes()
 
     def _place(self, chain: Digest) -> Path:
-        return self._directory / chain.encoded
+        return self.path / chain.encoded
 
     def _layer(self, row: LayerRow) -> Layer:
         place = self._root / row.location if row.location is not None else None

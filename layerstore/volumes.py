@@ -30,7 +30,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from layerstore.db.file_locks import try_lock
-from layerstore.db.foundation import Foundation
+from layerstore.db.foundation import DirectoryPart, Foundation
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
 from unionfs.light_typing import NamedTuple
@@ -89,16 +89,14 @@ def checked_name(name: str) -> str:
     return name
 
 
-class VolumeStore:
+class VolumeStore(DirectoryPart):
     """The directory `<root>/volumes` and its rows."""
 
+    _KEYS = "volumes/"
+
     def __init__(self, foundation: Foundation) -> None:
-        self.path = foundation.root / "volumes"
-        self._database = foundation.database
+        super().__init__(foundation, "volumes")
         self._rows = VolumeTable(foundation.database)
-        self._staging = foundation.staging
-        self._durability = foundation.durability
-        self._leases = foundation.leases
 
     # -- reading --
 
@@ -187,7 +185,7 @@ class VolumeStore:
             self._durability.directory(staged)
         self.path.mkdir(mode=0o700, exist_ok=True)  # an old store has none
         # Committed before a directory is made, so that a recovery finds it.
-        self._leases.hold("volume", *(_key(name) for name in wanted))
+        self._leases.hold("volume", *(self._KEYS + name for name in wanted))
 
     def attach(self, own: Path, container_id: str, uses: Sequence[VolumeUse]) -> None:
         """Record the volumes that a new container shows; make those that are missing.
@@ -242,30 +240,25 @@ class VolumeStore:
         """
         used = self._rows.used()
         freed = [name for name in names if name not in used and self._rows.get(name) is not None]
-        self._leases.hold("gone", *(_key(name) for name in freed))
+        self._leases.hold("gone", *(self._KEYS + name for name in freed))
         for name in freed:
             self._rows.delete(name)
         return freed
 
     def collect(self, names: Iterable[str]) -> None:
         """Remove the directories of those of `names` that have no row."""
-        for name in names:
-            with self._staging.directory() as own, self._database.transaction():
-                if self._rows.get(name) is None:
-                    with suppress(FileNotFoundError):
-                        os.rename(self.path / name, own / "volume")
+        self._discard(names)
 
     def collect_keys(self, keys: Iterable[str]) -> None:
         """Remove the directories that these keys of leases name and that have no row."""
-        self.collect([key.removeprefix(_KEYS) for key in keys if key.startswith(_KEYS)])
+        mine = self._KEYS
+        self.collect([key.removeprefix(mine) for key in keys if key.startswith(mine)])
 
-    def strays(self) -> Sequence[str]:
-        """Return the names of directories that no row and no lease names."""
-        with self._database.transaction():  # no other process is between a rename and its row
-            if not self.path.exists():
-                return []
-            leased = {key.removeprefix(_KEYS) for key in self._leases.named()}
-            return sorted(set(os.listdir(self.path)) - leased - self._rows.names())
+    def _has_row(self, name: str) -> bool:
+        return self._rows.get(name) is not None
+
+    def _row_names(self) -> set[str]:
+        return self._rows.names()
 
     # -- the first content --
 
@@ -369,14 +362,6 @@ class VolumeStore:
     def _sync(self, fd: int) -> None:
         if self._durability.sync:
             os.fsync(fd)
-
-
-_KEYS = "volumes/"
-
-
-def _key(name: str) -> str:
-    """Return the key of a volume's lease, which no container or layer has."""
-    return _KEYS + name
 
 
 def _volume(row: VolumeRow) -> Volume:

@@ -275,7 +275,7 @@ class _Loader:
                 self._refuse_other(section, diff_id, len(below))
         layer = there or self._unpack(section, diff_id, below)
         if packed and descriptor is not None:
-            self._store.layers.add_blob(
+            self._store.layers.archives.add(
                 diff_id, descriptor.digest, descriptor.media_type, descriptor.size
             )
         return layer
@@ -283,7 +283,7 @@ class _Loader:
     def _is_kept(self, blob: Digest, diff_id: Digest) -> bool:
         """Tell whether the store has `blob`, and knows that it unpacks to the layer `diff_id`."""
         return self._store.blobs.need(blob) and any(
-            known.digest == blob for known in self._store.layers.blobs(diff_id)
+            known.digest == blob for known in self._store.layers.archives.of(diff_id)
         )
 
     def _keep(self, section: Section, descriptor: Descriptor) -> Section:

@@ -21,7 +21,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from layerstore.blobs import BlobStore
@@ -29,7 +29,7 @@ from layerstore.containers.container import Container
 from layerstore.containers.names import new_name
 from layerstore.db.container_table import ContainerRow, ContainerTable
 from layerstore.db.database import Value
-from layerstore.db.foundation import Foundation
+from layerstore.db.foundation import DirectoryPart, Foundation
 from layerstore.db.processes import process_start, this_process
 from layerstore.errors import (
     AmbiguousId,
@@ -58,7 +58,7 @@ _NAME = r"/?([a-zA-Z0-9][a-zA-Z0-9_.-]+)"
 _ID = r"[0-9a-f]{1,64}"
 
 
-class ContainerStore:
+class ContainerStore(DirectoryPart):
     """The directory `<root>/containers` and its rows."""
 
     def __init__(
@@ -69,12 +69,8 @@ class ContainerStore:
         images: ImageStore,
         volumes: VolumeStore,
     ) -> None:
-        self.path = foundation.root / "containers"
-        self._database = foundation.database
+        super().__init__(foundation, "containers")
         self._rows = ContainerTable(foundation.database)
-        self._staging = foundation.staging
-        self._durability = foundation.durability
-        self._leases = foundation.leases
         self._blobs = blobs
         self._layers = layers
         self._images = images
@@ -381,17 +377,13 @@ class ContainerStore:
 
     def collect(self, container_ids: Iterable[str]) -> None:
         """Remove the directories of those of `container_ids` that have no row."""
-        for container_id in container_ids:
-            with self._staging.directory() as own, self._database.transaction():
-                if not self.exists(container_id):
-                    with suppress(FileNotFoundError):
-                        os.rename(self.path / container_id, own / container_id)
+        self._discard(container_ids)
 
-    def strays(self) -> builtins.list[str]:
-        """Return the names of directories that no row and no lease names."""
-        with self._database.transaction():  # no other process is between a rename and its row
-            names = set(os.listdir(self.path)) - self._leases.named()
-            return sorted(names - self._rows.ids())
+    def _has_row(self, name: str) -> bool:
+        return self.exists(name)
+
+    def _row_names(self) -> set[str]:
+        return self._rows.ids()
 
     def exists(self, container_id: str) -> bool:
         """Tell whether there is a container of that id."""

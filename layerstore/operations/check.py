@@ -146,7 +146,8 @@ def _blobs(store: Store, *, content: bool, report: Report) -> Iterator[Finding]:
 
 def named_blobs(store: Store) -> dict[Digest, str]:
     """Return the blobs that are needed, with the name of an image or layer that needs it."""
-    found = {blob: f"the layer {chain.short}" for blob, chain in store.layers.blob_users().items()}
+    users = store.layers.archives.users()
+    found = {blob: f"the layer {chain.short}" for blob, chain in users.items()}
     return found | store.images.named_blobs()
 
 
@@ -212,7 +213,7 @@ def _lost(store: Store, layer: Layer) -> Finding:
         problem += f": {layer.diff}, in another store, is gone"
     try:
         store.layers.chain(layer.parent)
-        repairable = bool(store.layers.blobs(layer.diff_id))
+        repairable = bool(store.layers.archives.of(layer.diff_id))
     except NotFound:
         repairable = False  # it is unpacked upon the layers beneath it
     return Finding("layer", layer.chain_id, problem, repairable=repairable)

@@ -128,7 +128,7 @@ def usage(store: Store) -> Usage:
     needed = {chain for image in used_images for chain in chains.get(image, ())}
     for container in containers:
         needed.update(_chain(layers, container.base))
-    steps = store.layers.builds()
+    steps = store.layers.uses.builds()
     cached = {chain for top in steps for chain in _chain(layers, top)}
     cached -= needed | users.keys()
     return Usage(

@@ -117,7 +117,7 @@ class _Repairs:
         """Unpack the layer again from a blob it came from; return None if there is none."""
         store = self._store
         below = store.layers.chain(layer.parent)
-        for descriptor in store.layers.blobs(layer.diff_id):
+        for descriptor in store.layers.archives.of(layer.diff_id):
             with store.layers.stage() as staging:
                 with store.blobs.open(descriptor.digest) as blob:
                     unpacked = unpack(

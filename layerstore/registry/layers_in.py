@@ -251,7 +251,7 @@ class LayersIn:
         """Keep the blob with the layer, so that a push can send it; `publish` has synced it."""
         found = work.descriptor
         self._store.blobs.adopt(work.spool.fileno(), found.digest, found.size)
-        self._store.layers.add_blob(work.diff_id, found.digest, found.media_type, found.size)
+        self._store.layers.archives.add(work.diff_id, found.digest, found.media_type, found.size)
 
     # -- telling --
 

@@ -219,7 +219,11 @@ class _Puller:
             self._name(name, image, top.digest)
             store.remote.add_places(
                 name.repository,
-                [layer.digest for layer in manifest.layers if store.layers.has_blob(layer.digest)],
+                [
+                    layer.digest
+                    for layer in manifest.layers
+                    if store.layers.archives.has(layer.digest)
+                ],
             )
         return Pulled(name, top.digest, image.id, changed)
 

@@ -157,13 +157,13 @@ class _Pusher:
             row.digest == blob.digest and row.compression == str(self._compression)
             for row in packed
         ) or (
-            any(own.digest == blob.digest for own in self._store.layers.blobs(layer.diff_id))
+            any(own.digest == blob.digest for own in self._store.layers.archives.of(layer.diff_id))
             and self._store.blobs.need(blob.digest)
         )
 
     def _known(self, layer: Layer) -> Descriptor | None:
         """Return the blob that the layer is sent as, None if it must be compressed first."""
-        for blob in self._store.layers.blobs(layer.diff_id):
+        for blob in self._store.layers.archives.of(layer.diff_id):
             fits = self._asked is None or self._asked.made(blob.media_type)
             if fits and self._store.blobs.need(blob.digest):
                 return Descriptor(blob.media_type, blob.digest, blob.size)

@@ -158,12 +158,3 @@ def test_adopting_replaces_what_has_no_row(store: Store) -> None:
     assert (store.layers.get(chain).diff / "f").exists()
     (moved,) = store.layers.settle()
     assert (moved.diff / "f").exists()
-
-
-def test_blobs_a_layer_came_from(store: Store) -> None:
-    layer = add_layer(store, None, BASE)
-    blob = some_digest("blob")
-    for _ in range(2):
-        store.layers.add_blob(layer.diff_id, blob, "application/x", 7)
-    (found,) = store.layers.blobs(layer.diff_id)
-    assert (found.digest, found.media_type, found.size) == (blob, "application/x", 7)

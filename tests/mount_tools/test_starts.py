@@ -21,7 +21,8 @@ OURS = ("layerstore", "mount_tools", "unionfs")
 # that the command needs it: most belong in a function, or in the keeper.
 RUN = {
     "": "layerstore mount_tools unionfs",
-    "layerstore": "blobs containers db errors given_file images layers oci store volumes",
+    "layerstore": "blobs containers db errors given_file images layer_uses layers oci store "
+    "volumes",
     "layerstore.containers": "container containers names",
     "layerstore.db": "container_table database durability file_locks foundation image_table "
     "layer_table leases processes reserve schema staging volume_table",

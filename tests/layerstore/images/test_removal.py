@@ -199,7 +199,7 @@ def test_blob_of_a_layer_goes_with_the_last_layer_of_its_diff_id(store: Store) -
     (layer,) = store.layers.chain(image.top)
     with store.leases.lease("work", "test"):
         blob = store.blobs.put(b"compressed")
-        store.layers.add_blob(layer.diff_id, blob, "application/x", 10)
+        store.layers.archives.add(layer.diff_id, blob, "application/x", 10)
     store.images.remove("x")
     assert store.blobs.has(blob), "the same diff is in another chain"
     store.images.remove(other.id.short)

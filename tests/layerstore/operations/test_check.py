@@ -24,7 +24,9 @@ def image(store: Store) -> Image:
     store.images.add_manifest(made, Manifest.of(Descriptor(OCI_CONFIG, made.id, 5), ()))
     with store.leases.lease("work", "test"):
         blob = store.blobs.put(b"an archive")
-        store.layers.add_blob(store.layers.chain(made.top)[1].diff_id, blob, "application/x", 10)
+        store.layers.archives.add(
+            store.layers.chain(made.top)[1].diff_id, blob, "application/x", 10
+        )
     store.containers.create(made, name="box")
     return made
 

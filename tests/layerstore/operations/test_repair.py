@@ -51,7 +51,7 @@ def add_archived(store: Store) -> tuple[Image, Layer]:
                 open_decompressed(io.BytesIO(packed)), staging.path, privileged=is_machine_root()
             )
             layer = store.layers.publish(staging, None, unpacked.diff_id, unpacked.size)
-        store.layers.add_blob(layer.diff_id, blob, OCI_LAYER + "+gzip", len(packed))
+        store.layers.archives.add(layer.diff_id, blob, OCI_LAYER + "+gzip", len(packed))
         image = store.images.add(config_of([layer.diff_id]).data)
     return image, layer
 
@@ -133,16 +133,16 @@ def test_layer_in_use_stays(store: Store) -> None:
 
 def test_damaged_blob_of_a_layer_is_done_without(store: Store) -> None:
     _, layer = add_archived(store)
-    (blob,) = store.layers.blobs(layer.diff_id)
+    (blob,) = store.layers.archives.of(layer.diff_id)
     store.blobs.path(blob.digest).write_bytes(b"rubbish")
     repair(store)
-    assert store.layers.blobs(layer.diff_id) == [] and check(store) == []
+    assert store.layers.archives.of(layer.diff_id) == [] and check(store) == []
     assert quarantined(store) == ["blobs/sha256"]
 
 
 def test_archive_that_is_damaged_too_is_not_believed(store: Store) -> None:
     _, layer = add_archived(store)
-    (blob,) = store.layers.blobs(layer.diff_id)
+    (blob,) = store.layers.archives.of(layer.diff_id)
     (layer.diff / "usr/bin/tool").write_text("changed")
     store.blobs.path(blob.digest).write_bytes(gzip.compress(b"\0" * 10240))
     repair(store)

@@ -69,7 +69,7 @@ def test_an_image_is_pulled_as_it_is(store: Store, registry: MemoryRegistry) -> 
     assert [layer.diff_id for layer in chain] == [sha256_digest(layer) for layer in LAYERS][::-1]
     assert (chain[0].diff / "etc" / "3").read_bytes().startswith(b"layer 3")
     for layer, listed in zip(chain[::-1], json.loads(manifest.data)["layers"], strict=True):
-        (blob,) = store.layers.blobs(layer.diff_id)
+        (blob,) = store.layers.archives.of(layer.diff_id)
         assert (blob.digest, blob.size) == (listed["digest"], listed["size"])
         assert store.blobs.has(blob.digest)
         assert store.remote.places(blob.digest) == [REPOSITORY]

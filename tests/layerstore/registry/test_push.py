@@ -115,7 +115,7 @@ def test_another_store_gives_the_same_bytes(
     with Store.open(tmp_path / "second", sync=False) as second:
         pull_image(second, registry, NAME)
         image = second.images.resolve(str(NAME))
-        for row in second.layers.blobs(second.layers.get(image.top or made).diff_id):
+        for row in second.layers.archives.of(second.layers.get(image.top or made).diff_id):
             LayerTable(second.database).delete_blob(row.digest)  # as if it had been made there
         again = MemoryRegistry()
         events: list[Progress] = []
@@ -171,7 +171,7 @@ def test_a_mount_that_fails_is_an_upload(
         blobs = [
             blob.digest
             for layer in store.layers.all()
-            for blob in store.layers.blobs(layer.diff_id)
+            for blob in store.layers.archives.of(layer.diff_id)
         ]
         store.remote.add_places("registry.test/secret", blobs)
     if refused == "no mounts":
