@@ -237,21 +237,25 @@ def _parts(request: _Request) -> tuple[tuple[str, ...], tuple[Heredoc, ...], str
     return tuple(paths), tuple(documents), words[-1]
 
 
+_Copied = tuple[
+    Location, tuple[str, ...], str, tuple[Heredoc, ...], str, str, bool, tuple[str, ...]
+]
+
+
+def _copied(request: _Request, flags: Flags) -> _Copied:
+    """Return what COPY and ADD have in common, in the order of their fields."""
+    sources, documents, destination = _parts(request)
+    return (
+        *(request.at, sources, destination, documents),
+        *(flags.text("chown"), flags.text("chmod")),
+        *(flags.truth("link"), flags.texts("exclude")),
+    )
+
+
 def _copy(request: _Request) -> Instruction:
     flags = request.flags({**_TRANSFER_FLAGS, "from": "text", "parents": "truth"})
-    sources, documents, destination = _parts(request)
-    return Copy(
-        request.at,
-        sources,
-        destination,
-        documents,
-        flags.text("chown"),
-        flags.text("chmod"),
-        flags.truth("link"),
-        flags.texts("exclude"),
-        flags.text("from"),
-        flags.truth("parents"),
-    )
+    stage, parents = flags.text("from"), flags.truth("parents")
+    return Copy(*_copied(request, flags), stage=stage, parents=parents)
 
 
 def _add(request: _Request) -> Instruction:
@@ -260,19 +264,8 @@ def _add(request: _Request) -> Instruction:
     )
     if "keep-git-dir" in flags:
         raise request.error("--keep-git-dir is not supported: ADD takes no git repositories")
-    sources, documents, destination = _parts(request)
-    return Add(
-        request.at,
-        sources,
-        destination,
-        documents,
-        flags.text("chown"),
-        flags.text("chmod"),
-        flags.truth("link"),
-        flags.texts("exclude"),
-        flags.text("checksum"),
-        flags.truth("unpack") if "unpack" in flags else None,
-    )
+    unpack = flags.truth("unpack") if "unpack" in flags else None
+    return Add(*_copied(request, flags), checksum=flags.text("checksum"), unpack=unpack)
 
 
 def _pairs(request: _Request) -> tuple[Pair, ...]:
