@@ -240,7 +240,15 @@ def format_entry(
     seconds, ns = divmod(mtime_ns, NS)
     if ns or not 0 <= seconds <= _MOST_OCTAL[12]:
         records[b"mtime"] = _decimal_seconds(mtime_ns)
-    header = _block(short, kind, mode, uid, gid, size, seconds, linkname, device, prefix)
+    header = _block(
+        *(short, kind, mode),
+        prefix=prefix,
+        owner=(uid, gid),
+        size=size,
+        seconds=seconds,
+        linkname=linkname,
+        device=device,
+    )
     return _format_pax(name, records) + header if records else header
 
 
@@ -279,7 +287,7 @@ def _format_pax(name: bytes, records: dict[bytes, bytes]) -> bytes:
         records[b"hdrcharset"] = b"BINARY"
     body = b"".join(_record(key, records[key]) for key in sorted(records))
     base = name.rstrip(b"/").rpartition(b"/")[2][: 100 - len(b"PaxHeaders.0/")]
-    header = _block(b"PaxHeaders.0/" + base, PAX, 0o644, 0, 0, len(body), 0, b"", (0, 0), b"")
+    header = _block(b"PaxHeaders.0/" + base, PAX, 0o644, size=len(body))
     return header + body + bytes(padding(len(body)))
 
 
@@ -310,19 +318,19 @@ def _block(
     name: bytes,
     kind: bytes,
     mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    seconds: int,
-    linkname: bytes,
-    device: tuple[int, int],
-    prefix: bytes,
+    *,
+    prefix: bytes = b"",
+    owner: tuple[int, int] = (0, 0),
+    size: int = 0,
+    seconds: int = 0,
+    linkname: bytes = b"",
+    device: tuple[int, int] = (0, 0),
 ) -> bytes:
     block = _FIELDS.pack(
         name,
         _octal(mode, 8),
-        _octal(uid, 8),
-        _octal(gid, 8),
+        _octal(owner[0], 8),
+        _octal(owner[1], 8),
         _octal(size, 12),
         _octal(seconds, 12),
         b" " * 8,

@@ -23,7 +23,6 @@ from types import MappingProxyType
 
 from layerstore.build.cache import BuildCache, StepRow
 from layerstore.build.plan import FromImage, FromNothing, FromStage, Plan, Source, Stage
-from layerstore.build.source_digest import Memo
 from layerstore.build.tree import Tree
 from layerstore.containerfile.errors import located
 from layerstore.containerfile.stage_state import StageState
@@ -34,14 +33,13 @@ from layerstore.oci.documents import ImageConfig
 from layerstore.oci.platform import Platform
 from layerstore.store import Store
 from mount_tools.build.cache_from import find_in_images
-from mount_tools.build.evaluate import Evaluation, Step
+from mount_tools.build.evaluate import Evaluation, GivenFiles, Step
 from mount_tools.build.made import Made, Origin
 from mount_tools.build.stage_container import new_container
 from mount_tools.build.watch import Shown, Watcher
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from layerstore.build.download import Downloads
     from mount_tools.build.at_work import AtWork
     from mount_tools.build.packer import DoneStep
     from mount_tools.build.stage_process import StageProcess
@@ -91,21 +89,17 @@ class Builder:
         self,
         store: Store,
         plan: Plan,
-        context: Tree,
+        files: GivenFiles,
         settings: Settings,
         watcher: Watcher,
         cache: BuildCache,
-        memo: Memo,
-        downloads: Callable[[], Downloads],
     ) -> None:
         self._store = store
         self._plan = plan
-        self._context = context
+        self._files = files
         self._settings = settings
         self._watcher = watcher
         self._cache = cache
-        self._memo = memo
-        self._downloads = downloads
         self._made: dict[int, Made] = {}
         self._at_work: dict[int, AtWork] = {}
         self._origins: dict[Source, Origin] = {}
@@ -215,7 +209,7 @@ class Builder:
 
         origins = _OfStage(self, stage)
         evaluation = Evaluation(
-            *(stage, state, self._context, origins, self._memo, self._downloads, number),
+            *(stage, state, self._files, origins, number),
             self._watcher.note,
             self._settings.surroundings,
             self._settings.epoch_ns,
@@ -312,7 +306,8 @@ class Builder:
 
         container = new_container(self._store, made.chain, made.image, made.name, {})
         directory = container.directory
-        settings, context, caches = self._settings, self._context, self._store.root / "build-cache"
+        settings, context = self._settings, self._files.context
+        caches = self._store.root / "build-cache"
 
         def tasks(output: int) -> list[Task]:
             reached = Reached(context, roots, Path(directory))

@@ -111,6 +111,14 @@ class Origins(Protocol):
         """Return the tree; mount it if it is not mounted yet."""
 
 
+class GivenFiles(NamedTuple):
+    """The files that a build is given: its context, whose digests `memo` keeps, and downloads."""
+
+    context: Tree
+    memo: Memo
+    downloads: Callable[[], Downloads]
+
+
 class Evaluation:
     """One stage, evaluated instruction by instruction."""
 
@@ -118,10 +126,8 @@ class Evaluation:
         self,
         stage: Stage,
         state: StageState,
-        context: Tree,
+        files: GivenFiles,
         origins: Origins,
-        memo: Memo,
-        downloads: Callable[[], Downloads],
         number: Callable[[str, bool], Shown],
         note: Callable[[str], None],
         surroundings: Sequence[str] = (),
@@ -137,10 +143,8 @@ class Evaluation:
         self._epoch_ns = epoch_ns
         self.state = state
         self._stage = stage
-        self._context = context
+        self._files = files
         self._origins = origins
-        self._memo = memo
-        self._downloads = downloads
         self._number = number
         self._note = note
 
@@ -190,7 +194,7 @@ class Evaluation:
             self._note(f"{shown(one.at.text.strip())}: {count:,} files are read")
 
         # Digests of files in a mount are not kept: the kernel reuses the device numbers of mounts.
-        return Digester(tree, self._memo if tree is self._context else None, tick)
+        return Digester(tree, self._files.memo if tree is self._files.context else None, tick)
 
     def label_step(self, name: str, value: str) -> Step:
         """Return the step that sets one label of `--label`, after those of `steps`."""
@@ -259,7 +263,7 @@ class Evaluation:
         return json.dumps(["tmpfs", mount.target, mount.size])
 
     def _content(self, run: Run, path: str) -> SourceDigest:
-        tree = self._context
+        tree = self._files.context
         found = tree.find(path.lstrip("/"))
         if found is None:
             raise ContainerfileError(
@@ -280,10 +284,10 @@ class Evaluation:
 
         @located(one.at)
         def settle(step: Step) -> None:
-            tree = self._origins.tree(name) if name else self._context
+            tree = self._origins.tree(name) if name else self._files.context
             sources = find_sources(one, tree)
             if isinstance(one, Add) and sources.remote:
-                sources = self._downloads().fetch(one, sources)
+                sources = self._files.downloads().fetch(one, sources)
                 step.descriptors += [
                     source.fd for source in sources.found if isinstance(source, DownloadSource)
                 ]

@@ -29,7 +29,7 @@ from layerstore.oci.platform import (
 from layerstore.oci.reference import Reference, familiar, parse_tag_target
 from layerstore.store import Store
 from mount_tools.build.builder import Builder, Settings
-from mount_tools.build.evaluate import StepError
+from mount_tools.build.evaluate import GivenFiles, StepError
 from mount_tools.build.given_context import opened
 from mount_tools.build.request import (
     build_arguments,
@@ -236,8 +236,8 @@ def _build(
                 made.append(stack.enter_context(Downloads(store.staging.path)))
             return made[0]
 
-        builder = Builder(store, plan, context, settings, watcher, cache, memo, downloads)
-        image = builder.build()
+        files = GivenFiles(context, memo, downloads)
+        image = Builder(store, plan, files, settings, watcher, cache).build()
         _note_unused(plan.arguments.unused(), watcher)
         for reference in names:
             store.images.tag(image, reference)
