@@ -353,6 +353,14 @@ def in_upper(node: File) -> bool:
     return node.real.layer.is_upper
 
 
+def layer_of(node: Node) -> Layer:
+    """Return the layer whose attributes `node` shows."""
+    if isinstance(node, Dir):
+        return node.top().layer
+    assert isinstance(node, File)
+    return node.real.layer
+
+
 def union_ino(layer: Layer, ino: int) -> StIno:
     """Return the st_ino to show for inode `ino` of `layer`.
 

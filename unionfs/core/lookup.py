@@ -84,15 +84,18 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     with parent.lock:
         while True:
             found = lookup_locked(state, parent, name)
-            if found is None or state.table.hold(found[0]):
+            if found is None:
+                return None
+            if state.table.hold(found[0]):
                 break
             # The kernel has forgotten it meanwhile.  If it were used all the same, there
             # could be two inodes of one file, and a change by one would not show in the
             # other.
             detach_locked(parent, name, found[0])
-    if found is not None and type(found[0]) is File and found[0].rino != found[1].st_ino:
+    node, st = found
+    if type(node) is File and node.rino != st.st_ino:
         # Its place is in another directory, where another thread is at work.
-        return found[0], stat_node(state, found[0])
+        return node, stat_node(state, node)
     return found
 
 

@@ -32,10 +32,9 @@ from unionfs.core.file import (
 )
 from unionfs.core.fileattr import fileattr
 from unionfs.core.freeze import freeze, paths_open_for_writing
-from unionfs.core.inode import SMALL, Dir, File, Node, in_upper
+from unionfs.core.inode import SMALL, Dir, File, Node, in_upper, layer_of
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
-from unionfs.core.layer import Layer
 from unionfs.core.lookup import lookup
 from unionfs.core.owner_rights import may_be_widened, settled
 from unionfs.core.readdir import list_dir
@@ -77,6 +76,7 @@ from unionfs.types import (
 from unionfs.vfs import TOUCH
 
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
+_DOTS = (b".", b"..")
 
 
 class UnionFs:
@@ -107,7 +107,7 @@ class UnionFs:
 
     def lookup(self, parent: NodeId, name: bytes) -> Attr | None:
         d = self._table.directory(parent)
-        if name == b"." or name == b"..":
+        if name in _DOTS:
             node: Node = d if name == b"." else d.parent
             return self._hold(node, stat_node(self._state, node))
         found = lookup(self._state, d, name)
@@ -118,8 +118,7 @@ class UnionFs:
 
     def getattr(self, nodeid: NodeId, fh: Fh | None = None) -> Attr:
         node = self._table.get(nodeid)
-        handle = self._handles.get(fh) if fh is not None else None
-        if handle is not None:
+        if fh is not None and (handle := self._handles.get(fh)) is not None:
             return self._attr(node, stat_handle(self._state, handle))
         return self._attr(node, stat_node(self._state, node))
 
@@ -538,7 +537,7 @@ class UnionFs:
                 blocks = self._data_blocks(node, blocks)
         uid, gid = st.st_uid, st.st_gid
         if not self._plain_owners:
-            uid, gid = self._state.owners.shown(_layer_of(node), st)
+            uid, gid = self._state.owners.shown(layer_of(node), st)
         return Attr(node.nodeid, node.st_ino, nlink, uid, gid, blocks, st)
 
     def _data_blocks(self, node: File, blocks: int) -> int:
@@ -584,14 +583,6 @@ class UnionFs:
         if handle is None:
             raise fs_error(errno.EBADF)
         return handle
-
-
-def _layer_of(node: Node) -> Layer:
-    """Return the layer whose attributes `node` shows."""
-    if isinstance(node, Dir):
-        return node.top().layer
-    assert isinstance(node, File)
-    return node.real.layer
 
 
 def node_is_regular(node: Node) -> bool:

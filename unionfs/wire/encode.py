@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stat import S_ISGID, S_ISUID
+from struct import Struct
 
 from unionfs.types import NS, Attr, NodeId
 from unionfs.wire import abi
@@ -11,6 +12,8 @@ from unionfs.wire.request import Request, Room
 FOREVER = 1 << 31  # seconds
 _SUID_SGID = S_ISUID | S_ISGID
 _pack_entry, _pack_attributes = abi.ENTRY_OUT.pack_into, abi.ATTR_OUT.pack_into
+_ENTRY_SIZE = abi.ENTRY_SIZE
+_pack_whole_entry = Struct(f"{_ENTRY_SIZE}s").pack_into
 
 
 class Encoder:
@@ -71,11 +74,12 @@ class Encoder:
 
     def entry(self, attr: Attr, request: Request) -> int:
         self.put_entry(attr, request.out, request.body)
-        return abi.ENTRY_SIZE
+        return _ENTRY_SIZE
 
     def absent(self, request: Request) -> int:
         """Answer that a name is absent, which the kernel may remember."""
-        return request.answer(self._absent)
+        _pack_whole_entry(request.out, request.body, self._absent)
+        return _ENTRY_SIZE
 
     def attributes(self, attr: Attr, request: Request) -> int:
         head = self._attr_head
