@@ -123,6 +123,25 @@ def test_a_run_in_one_directory_makes_one_in_the_next_likely(tree: CoreDriver, d
     assert disk.asked == [os.path.basename(name) for name in others[1 : 1 + len(disk.asked)]] != []
 
 
+def test_programs_that_read_different_directories_do_not_disturb_each_other(
+    tree: CoreDriver, disk: Disk
+) -> None:
+    others = listed(tree, b"other")
+    for pair in zip(listed(tree), others, strict=False):
+        for name in pair:
+            read(tree, name)
+    assert len(disk.asked) == 2 * (FILES - 2)
+
+
+def test_a_file_that_is_opened_again_does_not_end_the_run(tree: CoreDriver, disk: Disk) -> None:
+    """As when a worker serves an open that would have had to wait."""
+    names = listed(tree)
+    for name in names:
+        read(tree, name)
+        read(tree, name)
+    assert disk.asked == names[2:]
+
+
 def test_a_directory_that_was_not_listed_brings_nothing(tree: CoreDriver, disk: Disk) -> None:
     for name in sorted(CONTENT):
         read(tree, name.encode())
