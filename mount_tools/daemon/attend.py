@@ -33,6 +33,8 @@ class Attendant:
         self._running = running
         self._healthy = True
         self._ended = threading.Event()
+        self._waking = threading.Lock()
+        self._left = False
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         threading.Thread(target=self._wait, name="join", daemon=True).start()
 
@@ -44,12 +46,25 @@ class Attendant:
                 return self._healthy
             handler.take(number)
 
+    def leave(self) -> None:
+        """Do without `run`, since the mount has failed.
+
+        Otherwise the signal that says that the connection has ended would kill the process
+        once it takes signals again, before it has said why.
+        """
+        with self._waking:
+            self._left = True
+        if signal.SIGUSR1 in signal.sigpending():
+            signal.sigwait([signal.SIGUSR1])
+
     def _wait(self) -> None:
         try:
             self._healthy = joined(self._running)
         finally:
             self._ended.set()
-            os.kill(os.getpid(), signal.SIGUSR1)
+            with self._waking:
+                if not self._left:
+                    os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def joined(running: Running) -> bool:

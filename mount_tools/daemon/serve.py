@@ -278,11 +278,16 @@ def attend(
         handler.unmount()
         running.join()
         raise MountError(f"no thread can be started: {error}") from None
-    control.begin(running.notifier)
     try:
-        live()
-    except BrokenPipeError:
-        handler.undo()
+        control.begin(running.notifier)
+        try:
+            live()
+        except BrokenPipeError:
+            handler.undo()
+    except BaseException:
+        if attendant is not None:
+            attendant.leave()
+        raise
     # Not earlier: on a busy machine an idle thread waits longer until it begins to run.
     if sched == "idle" or (sched == "auto" and idle_is_free()):
         if sched == "auto" and idle_can_be_left():

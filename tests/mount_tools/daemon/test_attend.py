@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from typing import cast
 from unittest.mock import Mock
 
@@ -11,8 +13,10 @@ import pytest
 from layerstore.containers.control_client import ask
 from layerstore.containers.control_protocol import GetStatus
 from mount_tools.daemon import serve
+from mount_tools.daemon.detach import WATCHED
 from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Running
+from tests.helpers import children
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import (
     helper_command,
@@ -67,6 +71,25 @@ def test_no_thread_for_the_end_of_the_connection(monkeypatch: pytest.MonkeyPatch
             "auto",
         )
     assert told == ["unmounted", "joined"]
+
+
+def test_a_mount_that_fails_as_it_goes_live_says_why() -> None:
+    """The signal that its connection has ended does not kill the process before that."""
+
+    def fail() -> None:
+        unmounted = threading.Event()
+        running = Mock()
+        running.join = unmounted.wait
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        with pytest.raises(KeyError):
+            serve.attend(running, Mock(), Mock(), Mock(side_effect=KeyError), "normal")
+        unmounted.set()
+        for thread in threading.enumerate():
+            if thread.name == "join":
+                thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    children.run(fail)
 
 
 @pytest.mark.parametrize(
