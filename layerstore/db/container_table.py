@@ -11,6 +11,7 @@ Threading: any thread.  Source: moby `daemon/daemon.go:restore()` for the 255.
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 
@@ -60,7 +61,15 @@ class ContainerRow(NamedTuple):
 
 
 _COLUMNS = ", ".join(ContainerRow._fields)
-_SELECT = f"SELECT {_COLUMNS} FROM containers"
+# A path is bytes, and need not be UTF-8, which SQLite's module asks of a text.
+_SELECT = f"SELECT {_COLUMNS} FROM containers".replace("mount_point", "CAST(mount_point AS BLOB)")
+_PATH = "mount_point = CAST(? AS TEXT)"
+
+
+def _row(*columns: Value) -> ContainerRow:
+    made = ContainerRow(*columns)  # type: ignore[arg-type]  # as the columns are declared
+    point: str | bytes | None = made.mount_point
+    return made if point is None else made._replace(mount_point=os.fsdecode(point))
 
 
 class ContainerTable:
@@ -116,7 +125,10 @@ class ContainerTable:
 
     def update(self, container_id: str, columns: dict[str, Value], *, durable: bool = True) -> None:
         """Set some columns of a row, if it is still there; see `Database.transaction`."""
-        names = ", ".join(f"{name} = ?" for name in columns)
+        point = columns.get("mount_point")
+        if isinstance(point, str):
+            columns = {**columns, "mount_point": os.fsencode(point)}
+        names = ", ".join(_PATH if name == "mount_point" else f"{name} = ?" for name in columns)
         with self._database.transaction(durable=durable) as tx:
             tx.execute(
                 f"UPDATE containers SET {names} WHERE id = ?", (*columns.values(), container_id)
@@ -133,7 +145,7 @@ class ContainerTable:
         return rows[0] if rows else None
 
     def _select(self, rest: str, *values: Value) -> list[ContainerRow]:
-        rows = self._database.select(ContainerRow, f"{_SELECT} {rest}", values)
+        rows = self._database.select(_row, f"{_SELECT} {rest}", values)
         return [self._record_end(row) if row.ended_unrecorded else row for row in rows]
 
     def _record_end(self, row: ContainerRow) -> ContainerRow:
@@ -158,6 +170,6 @@ class ContainerTable:
                 " WHERE id = ? AND status = 'running' AND pid IS ? AND pid_start IS ?",
                 (ended.exit_code, ended.finished_ns, row.id, row.pid, row.pid_start),
             )
-            found = self._database.first(ContainerRow, f"{_SELECT} WHERE id = ?", (row.id,))
+            found = self._database.first(_row, f"{_SELECT} WHERE id = ?", (row.id,))
             return found or ended
         return ended

@@ -34,7 +34,7 @@ from pathlib import Path
 from layerstore.db import schema
 from layerstore.db.durability import Durability
 from layerstore.db.reserve import ADVICE, has_room, is_on_btrfs
-from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion
+from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion, shown
 from unionfs.light_typing import TYPE_CHECKING, TypeVar
 from unionfs.syscalls.writeback import write_back
 
@@ -194,7 +194,7 @@ class Database:
         """Return the rows of a query, in this thread's transaction or after the last commit."""
         self._refuse_full()
         with _sentences(self.path):
-            return self.connection.execute(sql, values).fetchall()
+            return self._query(sql, values).fetchall()
 
     def select(
         self, kind: Callable[..., _Row], sql: str, values: Sequence[Value] = ()
@@ -208,8 +208,19 @@ class Database:
         """Return what `kind` makes of the first row of a query, None if there is no row."""
         self._refuse_full()
         with _sentences(self.path):
-            row = self.connection.execute(sql, values).fetchone()
+            row = self._query(sql, values).fetchone()
             return None if row is None else kind(*row)
+
+    def _query(self, sql: str, values: Sequence[Value]) -> sqlite3.Cursor:
+        try:
+            return self.connection.execute(sql, values)
+        except UnicodeEncodeError:
+            # A word of a command line need not be UTF-8.  No text is equal to bytes.
+            asked = (
+                one.encode("utf-8", "surrogatepass") if isinstance(one, str) else one
+                for one in values
+            )
+            return self.connection.execute(sql, tuple(asked))
 
     def has(self, table: str, where: str, *values: Value) -> bool:
         """Tell whether `table` has a row for which `where` holds."""
@@ -320,6 +331,8 @@ def _sentences(path: Path) -> Iterator[None]:
     """Turn an error of SQLite into a sentence about the store."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise StoreError(f"{shown(error.object)} is not valid UTF-8, as it has to be") from error
     except sqlite3.IntegrityError:
         raise  # a bug of ours, or a conflict that the caller names better
     except sqlite3.DatabaseError as error:

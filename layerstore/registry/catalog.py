@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
@@ -53,7 +54,9 @@ class Registry:
         Raises Missing if the registry has no search; it may still have a `catalog`.
         """
         client = self._searched
-        query = urlencode({"q": term, "n": min(max(limit, 1), _SEARCH_LIMIT)}, quote_via=quote)
+        query = urlencode(
+            {"q": os.fsencode(term), "n": min(max(limit, 1), _SEARCH_LIMIT)}, quote_via=quote
+        )
         call = Call("GET", f"/v1/search?{query}", f'the search for "{shown(term)}"')
         document = client.read(call)
         try:

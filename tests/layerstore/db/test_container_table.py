@@ -49,6 +49,16 @@ def test_an_id_goes_before_a_name(store: Store, table: ContainerTable) -> None:
     assert [row.id for row in table.all()] == [second.id, first.id], "the newest first"
 
 
+def test_a_mount_point_need_not_be_utf_8(store: Store, table: ContainerTable) -> None:
+    for path in ("/a/b", "/ü", os.fsdecode(b"/\xff\xfe")):
+        row = add(store, table, 1, mount_point=path)
+        assert row.mount_point == path
+        table.update(row.id, {"mount_point": None})
+        found = table.get(row.id)
+        assert found is not None and found.mount_point is None
+        table.delete(row.id)
+
+
 def test_what_containers_are_based_on(store: Store, table: ContainerTable) -> None:
     row = add(store, table, 1)
     other = add(store, table, 2, base=None)

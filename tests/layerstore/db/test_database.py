@@ -78,6 +78,16 @@ def test_transaction_rolls_back_as_a_whole(db: Database) -> None:
     assert lease_count(db) == 1
 
 
+def test_a_text_that_is_not_utf_8(db: Database) -> None:
+    """As a word of a command line: no row has it, and none can get it."""
+    text = os.fsdecode(b"a\xff")
+    db.write(INSERT)
+    sql = "SELECT kind FROM leases WHERE kind = ? OR key >= ? AND key < ?"
+    assert db.read(sql, (text, text, "y")) == [] and db.first(str, sql, (text,) * 3) is None
+    with pytest.raises(StoreError, match=r"a\\udcff is not valid UTF-8"):
+        db.write("UPDATE leases SET kind = ?", (text,))
+
+
 def test_rehearsal_leaves_nothing(db: Database) -> None:
     with db.rehearsal() as tx:
         tx.execute(INSERT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,21 @@ def test_flags(cli: Cli, base: Image, tmp_path: Path, flags: list[str], expected
         cli.ok("umount", "box")
     assert {"nosuid", "nodev", "noexec"} & set(shown) == expected
     assert mount_type(point) is None
+
+
+def test_a_mount_point_that_is_not_utf_8(cli: Cli, base: Image, tmp_path: Path) -> None:
+    require_root()
+    require_fuse()
+    point = tmp_path / os.fsdecode(b"p\xff")
+    point.mkdir()
+    cli.ok("create", "--name", "box", "busy:1")
+    assert "No such container" in cli.fails("umount", point.name)
+    for name in ("box", str(point)):
+        cli.ok("mount", "box", str(point))
+        try:
+            assert mount_type(point) == "fuse.pyunion"
+        finally:
+            cli.ok("umount", name)
 
 
 def test_an_option_that_is_not_known(cli: Cli, base: Image, tmp_path: Path) -> None:
