@@ -232,6 +232,24 @@ class Database:
         with self.transaction() as tx:
             return tx.execute(sql, values).rowcount
 
+    def dangling(self) -> list[tuple[str, str]]:
+        """Return, of each row that names a row which is not there, the tables of both."""
+        return self.select(
+            lambda table, _row, parent, _key: (str(table), str(parent)),
+            "PRAGMA foreign_key_check",
+        )
+
+    def delete_dangling(self, table: str) -> int:
+        """Delete the rows of `table` that name a row which is not there; return how many."""
+        names = self.select(
+            lambda _id, _seq, parent, column, key, *_: (str(column), str(parent), str(key)),
+            f"PRAGMA foreign_key_list({table})",
+        )
+        wrong = " OR ".join(
+            f"{column} NOT IN (SELECT {key} FROM {parent})" for column, parent, key in names
+        )
+        return self.write(f"DELETE FROM {table} WHERE {wrong}")
+
     def _migrate(self) -> None:
         version = self._version()
         if version > schema.VERSION:

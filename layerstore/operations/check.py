@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 Kind = Literal["database", "blob", "layer", "image", "container", "volume", "directory", "staging"]
 
 
+NAMES_ONLY = ("tags", "repo_digests", "manifests", "build_steps")
+"""The tables whose rows are of no use without the image or the layer that they name."""
+
+
 class Repair(NamedTuple):
     """What a repair did about a finding, as text; if not `done`, why it did nothing.
 
@@ -60,15 +64,17 @@ class Finding(NamedTuple):
     """One thing in a store that is missing, changed or left over.
 
     `key` names it: a digest, a container's id, a path beneath the root.  `path`
-    is the path within a layer.  `harmless` means that it only takes space.  `repairable` is
-    false if it is known that a repair does nothing about it.  `repair` is None if no repair was
-    requested, or none is needed any more.
+    is the path within a layer, `table` that of a row without the row it names.
+    `harmless` means that it only takes space.  `repairable` is false if it is known
+    that a repair does nothing about it.  `repair` is None if no repair was requested,
+    or none is needed any more.
     """
 
     kind: Kind
     key: str
     problem: str
     path: bytes = b""
+    table: str = ""
     harmless: bool = False
     repairable: bool = True
     repair: Repair | None = None
@@ -121,12 +127,10 @@ def _database(store: Store) -> Iterator[Finding]:
     for answer in store.database.select(str, "PRAGMA integrity_check"):
         if answer != "ok":
             yield Finding("database", "store.db", f"is damaged: {answer}", repairable=False)
-    found = store.database.select(
-        lambda table, _, parent, __: (str(table), str(parent)), "PRAGMA foreign_key_check"
-    )
-    for table, parent in found:
+    for table, parent in store.database.dangling():
         problem = f"has a row in {table} without its {parent}"
-        yield Finding("database", "store.db", problem, repairable=False)
+        repairable = table in NAMES_ONLY
+        yield Finding("database", "store.db", problem, table=table, repairable=repairable)
 
 
 def _blobs(store: Store, *, content: bool, report: Report) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from layerstore.containers.containers import make_upper
 from layerstore.errors import StoreError
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
-from layerstore.operations.check import Finding, Repair, check, check_users
+from layerstore.operations.check import NAMES_ONLY, Finding, Repair, check, check_users
 from layerstore.progress import Report, silent
 from layerstore.tar.compression import open_decompressed
 from unionfs.light_typing import TYPE_CHECKING
@@ -48,15 +48,19 @@ def repair(store: Store, *, content: bool = True, report: Report = silent) -> li
     with store.leases.lease("work", "repair"):
         repairs = _Repairs(store)
         # A layer has a finding for each of its files, and is repaired once.
-        done: dict[tuple[str, str], Repair | None] = {}
+        done: dict[tuple[str, ...], Repair | None] = {}
         for finding in findings:
-            what = (finding.kind, finding.key)
+            what = _what(finding)
             if what not in done:
                 done[what] = repairs.repair(finding)
-    repaired = [finding._replace(repair=done[finding.kind, finding.key]) for finding in findings]
+    repaired = [finding._replace(repair=done[_what(finding)]) for finding in findings]
     if all(repair is None or repair.restored for repair in done.values()):
         return repaired
     return repaired + [finding for finding in check_users(store) if finding not in findings]
+
+
+def _what(finding: Finding) -> tuple[str, ...]:
+    return finding.kind, finding.key, finding.table
 
 
 class _Repairs:
@@ -70,6 +74,7 @@ class _Repairs:
     def repair(self, finding: Finding) -> Repair | None:
         """Repair a finding if that is possible; return what was done."""
         by_kind: dict[str, Callable[[Finding], Repair | None]] = {
+            "database": self._database,
             "blob": self._blob,
             "layer": self._layer,
             "container": self._container,
@@ -84,6 +89,12 @@ class _Repairs:
             return act(finding)
         except (StoreError, OSError) as error:
             return Repair(False, str(error))
+
+    def _database(self, finding: Finding) -> Repair | None:
+        if finding.table not in NAMES_ONLY:
+            return None
+        deleted = self._store.database.delete_dangling(finding.table)
+        return Repair(True, "forgotten") if deleted else None
 
     def _blob(self, finding: Finding) -> Repair | None:
         digest = Digest(finding.key)

@@ -6,7 +6,9 @@ import gzip
 import io
 import os
 import shutil
+import sqlite3
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,23 @@ def test_container_that_is_lost_altogether_can_be_removed(store: Store) -> None:
     assert finding.repair is None
     store.containers.remove(container)
     assert check(store) == []
+
+
+def test_rows_that_name_only_what_is_lost_are_forgotten(store: Store) -> None:
+    """A tag of no image could be neither used nor removed."""
+    lost, other = add_image(store, A, names=["lost:1"]), add_image(store, B, names=["other:1"])
+    top, row = other.top, "DELETE FROM images WHERE id = ?"
+    with closing(sqlite3.connect(store.root / "store.db")) as raw, raw:
+        raw.execute(row, (lost.id,))
+        raw.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
+    repaired = {finding.table: finding for finding in repair(store) if finding.table}
+    assert done(repaired["tags"]) == "forgotten"
+    # The configuration may still be there, and the image may be loaded again.
+    assert repaired["images"].repair is None and repaired["images"].is_damage
+    assert [finding.table for finding in check(store) if finding.table] == ["images"]
+    assert [str(tag) for image in store.images.all() for tag in image.tags] == [
+        "docker.io/library/other:1"
+    ]
 
 
 def test_commit_cut_short_is_finished(store: Store) -> None:
