@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mount_tools.daemon.transport import why_no_io_uring
 from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MNT_DETACH, umount
@@ -123,6 +124,8 @@ def _passthrough(base: Path) -> str:
 
 
 def _io_uring(base: Path) -> str:
+    if reason := why_no_io_uring():
+        raise _No(f"requests are read from /dev/fuse: {reason}")
     with _mounted(base, "io_uring", ",io_uring=on") as (root, _):
         os.listdir(root)
     return "requests come through io_uring"

@@ -124,6 +124,12 @@ def load_modules() -> None:
     importlib.import_module(TRANSPORTS["dev_fuse"])
 
 
+def why_no_io_uring() -> str:
+    """Return why the kernel has no FUSE-over-io_uring, or an empty string if it has."""
+    reason: str = importlib.import_module("unionfs.transports.uring").why_not()
+    return reason
+
+
 def _missing(error: ImportError) -> str:
     if error.name != "pyfuse3":
         return str(error)

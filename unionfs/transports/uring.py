@@ -53,6 +53,13 @@ def is_enabled() -> bool:
         return False
 
 
+def why_not() -> str:
+    """Return why this machine offers no FUSE-over-io_uring, empty if it does."""
+    if not os.path.exists(SWITCH):
+        return "this kernel has no FUSE over io_uring (Linux 6.14)"
+    return "" if is_enabled() else f"{SWITCH} is not Y"
+
+
 def possible_cpus() -> int:
     """Return the number of CPUs for which the kernel wants queues: all possible ones."""
     with open(_POSSIBLE) as file:
@@ -285,10 +292,8 @@ _COMMIT_ID_AT = COMMAND_AT + 8
 
 def open_queues() -> list[Queue]:
     """Set up a queue for every CPU; raises `OSError` with the reason if that is refused."""
-    if not os.path.exists(SWITCH):
-        raise OSError(errno.EOPNOTSUPP, "this kernel has no FUSE over io_uring (Linux 6.14)")
-    if not is_enabled():
-        raise OSError(errno.EOPNOTSUPP, f"{SWITCH} is not Y")
+    if reason := why_not():
+        raise OSError(errno.EOPNOTSUPP, reason)
     queues: list[Queue] = []
     try:
         for cpu in range(possible_cpus()):

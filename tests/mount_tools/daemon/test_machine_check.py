@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mount_tools.daemon.machine_check import check_machine
+from tests.helpers.io_uring import SWITCH, io_uring_disabled
 from tests.helpers.mounts import (
     DEADLINE,
     REPOSITORY,
@@ -33,6 +34,15 @@ def test_what_works_on_a_machine_with_fuse(tmp_path: Path) -> None:
     assert all(finding.says for finding in found.values())
     assert list(tmp_path.iterdir()) == []
     assert not any(str(tmp_path).encode() in mount.mount_point for mount in read_mounts())
+
+
+def test_a_machine_with_io_uring_switched_off(tmp_path: Path) -> None:
+    """The reason names no option that nobody has given."""
+    require_fuse()
+    with io_uring_disabled():
+        (found,) = (one for one in check_machine(tmp_path) if one.name == "io_uring")
+    assert not found.works
+    assert found.says == f"requests are read from /dev/fuse: {SWITCH} is not Y"
 
 
 def test_ids_in_the_user_namespace_of_a_rootless_engine() -> None:
