@@ -18,7 +18,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -159,12 +159,7 @@ def compare(
     Without `content` files are compared only by size and time.
     """
     missing = dict(index)
-    uids, gids = ids_of_root()
-
-    def comparable(entry: IndexEntry) -> IndexEntry:
-        uid = 0 if entry.uid in uids else entry.uid
-        return entry._replace(uid=uid, gid=0 if entry.gid in gids else entry.gid)
-
+    comparable = as_comparable()
     for found in scan(diff, content=content, wanted=index):
         wanted = missing.pop(found.path, None)
         if wanted is None:
@@ -176,6 +171,17 @@ def compare(
             yield Difference(found.path, _what(comparable(wanted), comparable(found)))
     for path in sorted(missing):
         yield Difference(path, "is missing")
+
+
+def as_comparable() -> Callable[[IndexEntry], IndexEntry]:
+    """Return what gives an entry the id 0 for each id that root of a layer can have here."""
+    uids, gids = ids_of_root()
+
+    def comparable(entry: IndexEntry) -> IndexEntry:
+        uid = 0 if entry.uid in uids else entry.uid
+        return entry._replace(uid=uid, gid=0 if entry.gid in gids else entry.gid)
+
+    return comparable
 
 
 def _what(wanted: IndexEntry, found: IndexEntry) -> str:

@@ -5,7 +5,8 @@ Decided here and only here: what is done about each finding of
 what belongs to nothing, is moved to `<root>/quarantine/` under the same name, for a person
 to decide.  Only what a process was building when it was killed is deleted.
 
-A damaged layer is unpacked again from the archive that it came from, if that was kept;
+If only attributes of files in a layer changed, or files were added, its index puts that right.
+A layer with other damage is unpacked again from the archive that it came from, if that was kept;
 otherwise it is moved to quarantine, unless it has lost all its files.  The images that need it
 cannot be used until one of them is loaded again.  A layer in use is not moved.
 
@@ -20,7 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from layerstore.containers.containers import make_upper
-from layerstore.errors import StoreError
+from layerstore.errors import InvalidImage, StoreError
+from layerstore.layer.index import compare, read_index
+from layerstore.layer.mend import put_right
+from layerstore.layer.tar_split import archive_size
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
 from layerstore.operations.check import NAMES_ONLY, Finding, Repair, check, check_users
@@ -118,11 +122,28 @@ class _Repairs:
             return self._set_aside(layer.path) or Repair(True, "forgotten")
         if finding.harmless:
             return Repair(True, "moved to its place") if store.layers.settle() else None
+        if self._put_right(layer):
+            return Repair(True, "put right")
         again = self._unpack_again(layer)
         if again is None and layer.diff.is_dir():
             moved = self._set_aside(layer.path)
             return moved and moved._replace(restored=False)
         return again
+
+    def _put_right(self, layer: Layer) -> bool:
+        """Undo what can be undone by the layer's index; tell whether the layer is whole then."""
+        if layer.is_elsewhere:
+            return False  # it is the container engine's
+        try:
+            archive_size(layer.path)
+            index = {entry.path: entry for entry in read_index(layer.index)}
+        except (InvalidImage, OSError):
+            return False
+        aside = self._quarantine / layer.path.relative_to(self._store.root) / "diff"
+        if not layer.diff.is_dir() or not put_right(layer.diff, index, aside):
+            return False
+        self._store.durability.tree(layer.path)
+        return not list(compare(layer.diff, index))
 
     def _unpack_again(self, layer: Layer) -> Repair | None:
         """Unpack the layer again from a blob it came from; return None if there is none."""

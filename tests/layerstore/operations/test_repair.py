@@ -105,6 +105,21 @@ def test_other_damaged_layer_is_moved_aside_and_healed_by_a_load(store: Store) -
     assert (base.diff / "etc/motd").read_text() == "hello"
 
 
+def test_attributes_and_added_files_are_put_right(store: Store) -> None:
+    """As after a store was copied without -a: the images stay usable."""
+    image = add_image(store, A, B)
+    container = store.containers.create(image)
+    for layer in store.layers.chain(image.top):
+        for path in (layer.diff, *layer.diff.rglob("*")):
+            os.utime(path)
+            path.chmod(0o700)
+        (layer.diff / "added").touch()
+    findings = repair(store)
+    assert {done(finding) for finding in findings if finding.kind == "layer"} == {"put right"}
+    assert check(store) == [] and len(store.containers.trees(container)) == 3
+    assert len(list((store.root / "quarantine").glob("*/layers/*/diff/added"))) == 2
+
+
 def test_nothing_is_moved_of_layers_that_lost_all_files(store: Store) -> None:
     """As where a container engine has removed them from its own store."""
     image = add_image(store, A, B)
