@@ -19,7 +19,7 @@ from unionfs.wire.request import Defer, Handlers, Request
 
 _DT_DIR = 4
 TRIAL = 32  # directories
-PATIENCE = 16 * TRIAL
+PATIENCE = 4 << 20  # bytes of listings, for each name about 170
 WATCHED = 1024  # directories
 
 
@@ -29,39 +29,48 @@ class Demand:
     They do from the first lookup of a file in a directory that was listed without
     attributes.  After that one of `TRIAL` directories is listed without them, to see
     whether they are still wanted: the kernel does not say when it does not use them.  They are not
-    when `PATIENCE` directories were listed without such a lookup.  It may come that late:
+    when so much as `PATIENCE` was listed without such a lookup.  It may come that late:
     `find -exec md5sum {} +` lists hundreds of directories, then looks at all their files.
 
     `bare` are the directories listed without attributes, the latest last.
     """
 
-    __slots__ = ("_listed", "bare", "wanted")
+    __slots__ = ("_directories", "_size", "bare", "wanted")
 
     def __init__(self) -> None:
         self.wanted = False
-        self._listed = 0
+        self._directories = self._size = 0  # listed since the latest lookup
         self.bare: dict[NodeId, None] = {}
 
     def begin(self, nodeid: NodeId) -> bool:
         """Tell whether to list the files of directory `nodeid` with their attributes."""
-        bare = self.bare
         if self.wanted:
-            self._listed += 1
-            if self._listed % TRIAL:
-                bare.pop(nodeid, None)
+            self._directories += 1
+            if self._directories % TRIAL:
+                self.bare.pop(nodeid, None)
                 return True
-            self.wanted = self._listed < PATIENCE
-        bare[nodeid] = None
-        if len(bare) > WATCHED:
-            # Another thread may be doing the same.
-            bare.pop(next(iter(bare), nodeid), None)
+        self._watch(nodeid)
         return False
+
+    def listed(self, nodeid: NodeId, size: int) -> None:
+        """Note that `size` bytes of a listing of directory `nodeid` have attributes."""
+        self._size += size
+        if self._size > PATIENCE:
+            self._size, self.wanted = 0, False
+            self._watch(nodeid)  # the rest of it has none
 
     def looked_up(self, parent: NodeId) -> None:
         """Note that a file of directory `parent`, one of the `bare`, was looked up by its name."""
         self.bare.pop(parent, None)
-        self._listed = 0
+        self._directories = self._size = 0
         self.wanted = True
+
+    def _watch(self, nodeid: NodeId) -> None:
+        bare = self.bare
+        bare[nodeid] = None
+        if len(bare) > WATCHED:
+            # Another thread may be doing the same.
+            bare.pop(next(iter(bare), nodeid), None)
 
 
 class Directories:
@@ -163,6 +172,8 @@ class Directories:
             at = end
         if at == begin:
             self._end(request)
+        elif files:
+            demand.listed(nodeid, at - begin)
         return at - begin
 
     def _end(self, request: Request) -> None:

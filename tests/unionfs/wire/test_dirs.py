@@ -5,6 +5,9 @@ from __future__ import annotations
 from unionfs.types import NodeId
 from unionfs.wire.dirs import PATIENCE, TRIAL, WATCHED, Demand
 
+SIZE = 8192  # bytes of the listing of each directory
+DIRS = PATIENCE // SIZE + 1
+
 
 def look_up(demand: Demand, parent: int) -> None:
     """Do as a LOOKUP of a file does."""
@@ -12,9 +15,17 @@ def look_up(demand: Demand, parent: int) -> None:
         demand.looked_up(NodeId(parent))
 
 
+def list_one(demand: Demand, nodeid: int, size: int = SIZE) -> bool:
+    """List a directory; tell whether its files come with attributes."""
+    files = demand.begin(NodeId(nodeid))
+    if files:
+        demand.listed(NodeId(nodeid), size)
+    return files
+
+
 def listed(demand: Demand, begin: int, count: int) -> list[bool]:
     """List `count` directories; return which of them are listed with attributes."""
-    return [demand.begin(NodeId(nodeid)) for nodeid in range(begin, begin + count)]
+    return [list_one(demand, nodeid) for nodeid in range(begin, begin + count)]
 
 
 def test_nobody_wants_files_before_one_is_looked_up() -> None:
@@ -44,9 +55,10 @@ def test_what_is_no_longer_wanted_is_found_out_by_trying() -> None:
     demand = Demand()
     demand.begin(NodeId(2))
     look_up(demand, 2)
-    answers = listed(demand, 10, PATIENCE + TRIAL)
-    in_turn = [True] * (TRIAL - 1) + [False]
-    assert answers == in_turn * (PATIENCE // TRIAL) + [False] * TRIAL
+    answers = listed(demand, 10, 2 * DIRS)
+    assert sum(answers) == DIRS
+    assert not any(answers[-DIRS // 2 :])
+    assert answers[: 2 * TRIAL] == 2 * ([True] * (TRIAL - 1) + [False])
 
 
 def test_what_is_still_wanted_stays_so() -> None:
@@ -54,11 +66,22 @@ def test_what_is_still_wanted_stays_so() -> None:
     demand.begin(NodeId(2))
     look_up(demand, 2)
     bare = 0
-    for nodeid in range(10, 10 + 4 * PATIENCE):
-        if not demand.begin(NodeId(nodeid)):
-            bare += 1
+    for nodeid in range(10, 10 + 4 * DIRS):
+        bare += not list_one(demand, nodeid)
         look_up(demand, nodeid)
-    assert bare == 4 * PATIENCE // TRIAL
+    assert bare == 4 * DIRS // TRIAL
+
+
+def test_a_large_directory_is_not_listed_with_attributes_to_its_end_in_vain() -> None:
+    demand = Demand()
+    demand.begin(NodeId(2))
+    look_up(demand, 2)
+    assert list_one(demand, 10, PATIENCE)
+    assert demand.wanted
+    demand.listed(NodeId(10), 1)
+    assert not demand.wanted
+    look_up(demand, 10)
+    assert demand.wanted, "its rest was wanted all the same"
 
 
 def test_files_may_be_looked_up_long_after_their_directories_were_listed() -> None:
