@@ -16,6 +16,7 @@ from unionfs.wire.encode import Encoder
 from unionfs.wire.listings import Listings
 from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
+from unionfs.wire.told import Told
 
 _DT_DIR = 4
 TRIAL = 32  # directories
@@ -86,6 +87,7 @@ class Directories:
         encoder: Encoder,
         demand: Demand,
         listings: Listings,
+        told: Told,
         cache: Cache | None,
         *,
         opens: bool,
@@ -94,6 +96,7 @@ class Directories:
         self._encoder = encoder
         self._demand = demand
         self._listings = listings
+        self._tell = told.tell
         self._cache = cache
         self._opens = opens
 
@@ -167,6 +170,8 @@ class Directories:
             else:
                 self._encoder.put_entry(attr, out, at)
                 st_ino = attr.st_ino
+                if d_type == _DT_DIR:
+                    self._tell(attr.nodeid, request.pid)
             pack(out, at + entry_size, st_ino, cookie, length, d_type)
             out[at + head : end] = name.ljust(end - at - head, b"\0")
             at = end

@@ -16,6 +16,7 @@ from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
 from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
+from unionfs.wire.told import Told
 
 _TRUSTED = b"trusted."
 _ACCESS_ACL = b"system.posix_acl_access"
@@ -44,6 +45,7 @@ class Inodes:
         fs: ExtendedFilesystem,
         encoder: Encoder,
         changing: Changing,
+        told: Told,
         *,
         xattrs: bool,
         cache: Cache | None,
@@ -53,6 +55,7 @@ class Inodes:
         self._changing = changing
         self._xattrs = xattrs
         self._cache = cache
+        self._tell = told.tell
         self.extended = True
 
     def handlers(self) -> Handlers:
@@ -79,11 +82,13 @@ class Inodes:
 
     def _getattr(self, request: Request) -> int:
         flags, _, fh = abi.GETATTR_IN.unpack_from(request.args, request.at)
+        self._tell(request.nodeid, request.pid)
         attr = self._fs.getattr(request.nodeid, fh if flags & abi.GETATTR_FH else None)
         return self._encoder.attributes(attr, request)
 
     def _statx(self, request: Request) -> int:
         _, _, _, mask = abi.STATX_IN.unpack_from(request.args, request.at)
+        self._tell(request.nodeid, request.pid)
         attr, statx = self._fs.statx(request.nodeid, mask)
         head = abi.STATX_OUT.pack(*self._encoder.validity(attr), 0)
         return request.answer(head + statx)

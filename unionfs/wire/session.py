@@ -33,6 +33,7 @@ from unionfs.wire.modes import Backings, Cache
 from unionfs.wire.names import Names
 from unionfs.wire.request import Defer, Part, Request, Room
 from unionfs.wire.take_back import take_back
+from unionfs.wire.told import Told
 
 MAX_PAGES = 256
 PAGE = 4096
@@ -128,13 +129,13 @@ def _with_ids(handler: Callable[[Request], int]) -> Callable[[Request], int]:
 
 
 def _noting(
-    handler: Callable[[Request], int], listings: Listings, *, moves: bool
+    handler: Callable[[Request], int], listings: Listings, told: Told, *, moves: bool
 ) -> Callable[[Request], int]:
-    """Return a handler that then tells `listings` in which directories names may have changed.
+    """Return a handler that then notes in which directories names may have changed.
 
     The struct of a request that `moves` a name begins with the other directory.
     """
-    readers = listings.readers  # empty most of the time
+    readers, programs = listings.readers, told.programs  # empty most of the time
 
     def handle(request: Request) -> int:
         try:
@@ -144,6 +145,11 @@ def _noting(
                 listings.changed(request.nodeid)
                 if moves:
                     listings.changed(abi.RENAME_IN.unpack_from(request.args, request.at)[0])
+            if programs:
+                told.changed(request.nodeid, request.pid)
+                if moves:
+                    target = abi.RENAME_IN.unpack_from(request.args, request.at)[0]
+                    told.changed(target, request.pid)
 
     return handle
 
@@ -173,8 +179,9 @@ class Session:
             cache=terms.cache,
             locks=locks,
         )
+        self._told = told = Told(terms.cache)
         self._inodes = Inodes(
-            fs, encoder, self._files.changing, xattrs=terms.xattrs, cache=terms.cache
+            fs, encoder, self._files.changing, told, xattrs=terms.xattrs, cache=terms.cache
         )
         demand = Demand()
         self._listings = Listings()
@@ -183,7 +190,9 @@ class Session:
             Names(fs, encoder, demand),
             self._inodes,
             self._files,
-            Directories(fs, encoder, demand, self._listings, terms.cache, opens=terms.counts_reads),
+            Directories(
+                fs, encoder, demand, self._listings, told, terms.cache, opens=terms.counts_reads
+            ),
         ]
         if locks is not None:
             self._parts.append(locks)
@@ -215,7 +224,7 @@ class Session:
                     handler = _with_ids(handler)
                 if opcode in _NAMING:
                     moves = opcode in (Opcode.RENAME, Opcode.RENAME2)
-                    handler = _noting(handler, self._listings, moves=moves)
+                    handler = _noting(handler, self._listings, self._told, moves=moves)
                 self._handlers[opcode] = _apart(handler) if self.may_hang else handler
                 self.argument_sizes[opcode] = size
         body = abi.INIT_OUT.pack(
