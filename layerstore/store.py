@@ -48,14 +48,31 @@ _FILES = {
 
 
 def default_root() -> Path:
-    """Return the default place: $PYUNION_ROOT, else that of the system for root, or the user's."""
+    """Return the default place: $PYUNION_ROOT, else that of the system for root, or the user's.
+
+    Raises StoreError if that user has no home directory.
+    """
     given = os.environ.get("PYUNION_ROOT")
     if given:
         return Path(given)
     if os.geteuid() == 0:
         return _SYSTEM_ROOT
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "pyunion"
+    return user_data() / "pyunion"
+
+
+def user_data() -> Path:
+    """Return where the user's programs keep data: $XDG_DATA_HOME, or in the home directory.
+
+    Raises StoreError if there is none.  Source: XDG Base Directory Specification.
+    """
+    given = os.environ.get("XDG_DATA_HOME")
+    try:
+        return Path(given) if given else Path.home() / ".local" / "share"
+    except RuntimeError:
+        raise StoreError(
+            f"the user {os.geteuid()} has no home directory for a store: set HOME, or name the "
+            "store by --root or PYUNION_ROOT"
+        ) from None
 
 
 class Store:

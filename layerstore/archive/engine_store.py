@@ -51,7 +51,7 @@ from layerstore.oci.documents import ImageConfig
 from layerstore.oci.json_values import JSON, Object, text_of
 from layerstore.oci.reference import ENGINE_PREFIX, Reference, parse_reference
 from layerstore.progress import Progress, Report, Status, silent, ticker
-from layerstore.store import Store
+from layerstore.store import Store, user_data
 from layerstore.tar.pipeline import Tick
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
@@ -174,7 +174,7 @@ def _locked(path: Path) -> Iterator[None]:
 def parse_source(text: str) -> tuple[EngineStore, str]:
     """Return the store and the name in `containers-storage:[[overlay@ROOT]]NAME`.
 
-    Raises InvalidReference.
+    Raises InvalidReference, and StoreError if the user has no home directory for one.
     """
     found = _SOURCE.fullmatch(text.removeprefix(ENGINE_PREFIX))
     if found is None:
@@ -189,8 +189,7 @@ def parse_source(text: str) -> tuple[EngineStore, str]:
 def _default_root() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/containers/storage")
-    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    return Path(home, "containers/storage")
+    return user_data() / "containers" / "storage"
 
 
 def _find(images: list[Object], name: str) -> Object | None:

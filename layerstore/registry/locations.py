@@ -39,6 +39,8 @@ class Locations:
         variables = os.environ if environment is None else environment
         user = os.geteuid()
         home = Path(variables.get("HOME") or os.path.expanduser("~"))
+        if home == Path("~"):  # no user of /etc/passwd: nothing is read from the working directory
+            home = root
         cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
         own = cache if user else root / "var" / "cache"
         registries_conf = variables.get("CONTAINERS_REGISTRIES_CONF")

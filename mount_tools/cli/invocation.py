@@ -31,12 +31,19 @@ class Invocation:
     def __init__(
         self, root: str | None, *, sync: bool = True, keeper: PreparedKeeper | None = None
     ) -> None:
-        self.root = Path(root) if root else default_root()
+        self._root = Path(root) if root else None
         self.sync = sync
         self._named = bool(root)
         self._keeper = keeper
         self._store: Store | None = None
         self._closing = ExitStack()
+
+    @property
+    def root(self) -> Path:
+        """Where the store is, or would be.  Raises StoreError if there is no default."""
+        if self._root is None:
+            self._root = default_root()
+        return self._root
 
     @property
     def store(self) -> Store:

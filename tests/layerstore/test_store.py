@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import stat
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from layerstore import Store, default_root
+from layerstore.archive.engine_store import parse_source
 from layerstore.errors import NotFound, StoreError
 from layerstore.operations.check import check
+from layerstore.registry.locations import Locations
 from tests.helpers import children
 from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
@@ -33,6 +37,19 @@ def test_store_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert default_root() == Path("/home/me/.local/share/pyunion")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a user that its /etc/passwd does not have."""
+    for name in ("PYUNION_ROOT", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 4322)
+    monkeypatch.setattr(pwd, "getpwuid", Mock(side_effect=KeyError))
+    with pytest.raises(StoreError, match=r"user 4322 has no home directory .*: set HOME"):
+        default_root()
+    with pytest.raises(StoreError, match="no home directory"):
+        parse_source("containers-storage:x")
+    assert Locations.of_user().docker == Path("/.docker")
 
 
 def test_store_is_made_for_its_owner_alone(root: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -76,6 +77,15 @@ def test_a_default_store_that_is_missing_is_empty(
     printed = capfd.readouterr()
     assert printed.out + printed.err == said.format(root=tmp_path / "default")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_needs_no_store_needs_no_place_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_home = Mock(side_effect=StoreError("no home"))
+    monkeypatch.setattr("mount_tools.cli.invocation.default_root", no_home)
+    invocation = Invocation(None)
+    with pytest.raises(StoreError, match="no home"):
+        _ = invocation.store
+    invocation.close()
 
 
 def test_import_creates_the_store(tmp_path: Path) -> None:
