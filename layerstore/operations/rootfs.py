@@ -6,10 +6,12 @@ a root filesystem must have its end mark, since nothing else shows that it is co
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layerstore.containerfile.changes import apply_changes
@@ -78,7 +80,7 @@ def import_image(
 def _opened(source: Path | Readable) -> Iterator[tuple[Readable, int | None]]:
     """Yield the tar of a root filesystem, and its size if that is known."""
     if not isinstance(source, Path):
-        yield source, None
+        yield source, _left_of(source)
         return
     try:
         if source.is_dir():
@@ -86,9 +88,21 @@ def _opened(source: Path | Readable) -> Iterator[tuple[Readable, int | None]]:
                 yield stream, None
         else:
             with source.open("rb", buffering=0) as file:
-                yield file, os.fstat(file.fileno()).st_size or None
+                yield file, _left_of(file)
     except OSError as error:
         raise StoreError(f"{source} cannot be imported: {error.strerror or error}") from error
+
+
+def _left_of(stream: Readable) -> int | None:
+    """Return how many bytes are left to read of a stream, None if it is no regular file."""
+    if not isinstance(stream, io.IOBase):
+        return None
+    with suppress(OSError):  # one in memory has no descriptor
+        fd = stream.fileno()
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode):
+            return max(0, found.st_size - os.lseek(fd, 0, os.SEEK_CUR)) or None
+    return None
 
 
 def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:

@@ -20,6 +20,7 @@ from layerstore.errors import InvalidImage, StoreError
 from layerstore.layer.flatten import PackStream, write_flat_tar
 from layerstore.layer.pack import pack
 from layerstore.operations.rootfs import export_container, import_image
+from layerstore.progress import Progress
 from layerstore.store import Store
 from tests.helpers.drivers import OsDriver
 from tests.helpers.mounts import DEADLINE, require_root
@@ -62,6 +63,22 @@ def test_import_of_a_file_and_of_a_directory_is_the_same_layer(
     assert len(tops) == 1
     (layer,) = store.layers.chain(tops.pop())
     assert_same(snapshot(OsDriver(tree)), snapshot(OsDriver(layer.diff)))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_how_far_an_import_of_an_open_file_is(store: Store, tmp_path: Path, packed: bool) -> None:
+    """Also of one that is stdin."""
+    content = whole(file(b"./big", os.urandom(3 << 20)))
+    data = gzip.compress(content) if packed else content
+    (tmp_path / "file").write_bytes(b"before" + data)
+    seen: list[Progress] = []
+    with (tmp_path / "file").open("rb") as stream:
+        stream.seek(len(b"before"))
+        import_image(store, stream, report=seen.append)
+    assert seen and {progress.total for progress in seen} == {len(data)}
+    seen.clear()
+    import_image(store, io.BytesIO(data), report=seen.append)
+    assert seen and {progress.total for progress in seen} == {None}
 
 
 def test_changes_and_names_that_cannot_be(store: Store) -> None:
