@@ -53,7 +53,17 @@ def error_text(error: OSError) -> str:
     named = (name for name in (error.filename, error.filename2) if isinstance(name, str | bytes))
     paths = " -> ".join(os.fsdecode(name) for name in named if name)
     said = error.strerror or str(error)
+    if not paths and error.errno == errno.ENOENT and not _has_working_directory():
+        return "the working directory was removed: change to another one"
     return f"{paths}: {said}" if paths else said
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def errno_of(error: BaseException, where: str) -> int:

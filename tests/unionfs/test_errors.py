@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import children
 from unionfs.errors import (
     FIRST_INTERNAL,
     ConfigError,
@@ -69,6 +70,21 @@ def test_the_text_of_an_error_names_its_paths(tmp_path: Path) -> None:
         os.rename(tmp_path / "a", tmp_path / "b")
     assert error_text(two.value) == f"{tmp_path}/a -> {tmp_path}/b: No such file or directory"
     assert error_text(OSError("cut short")) == "cut short"
+
+
+def test_a_working_directory_that_was_removed_is_named(tmp_path: Path) -> None:
+    """getcwd(3) says ENOENT and no path."""
+
+    def meet() -> None:
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(FileNotFoundError) as error:
+            os.getcwd()
+        assert error_text(error.value).startswith("the working directory was removed")
+
+    children.run(meet)
+    assert error_text(fs_error(errno.ENOENT)) == "No such file or directory"
 
 
 def test_the_text_of_an_error_of_a_descriptor_names_no_path() -> None:
