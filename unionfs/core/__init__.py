@@ -6,7 +6,8 @@ Lock order.  A thread that holds a lock takes only locks that are further down:
       unionfs.gate                   a freeze closes it; every request is inside it
         wire.Files._lock             held while OPEN and RELEASE call the core
           StageAhead._turn           held while copies are staged ahead; a request only tries it
-            Writable.copy_locks      one lock for each file that is being copied up
+            Writable.copy_locks      one lock for each file that is being copied up; a thread
+                                     with StageAhead._turn may take a second one
               State.rename_lock      one rename at a time
                 Dir.lock             an ancestor before its descendants
                   FilesAhead._turn   held while files are asked for ahead; a request only tries it

@@ -180,11 +180,11 @@ def copy_up_file(
 ) -> Fd | None:
     """Copy `node` to the upper, unless it is there already.
 
-    Returns an fd of the copy that was made, for reading and writing; None if there is none, or
-    if it is no regular file.  Raises EPERM if the file has other marks of chattr(1) than those
-    `allowed`.  `size` is the number of bytes of the data to copy (0 for a file that is about to
-    be truncated), None for all.  With `metadata_only`, and the mount's metacopy option, the
-    data stays in the lower.
+    Returns an fd of the copy that was made, for reading and writing; None if there is none, if
+    it is no regular file, or if it has marks of chattr(1), which forbid some uses.  Raises
+    EPERM if the file has other marks than those `allowed`.  `size` is the number of bytes of
+    the data to copy (0 for a file that is about to be truncated), None for all.  With
+    `metadata_only`, and the mount's metacopy option, the data stays in the lower.
     """
     if in_upper(node) and (node.data is None or metadata_only):
         return None
@@ -196,17 +196,18 @@ def copy_up_file(
             return None
         if not node.unlinked:
             copy_up_dir(state, node.parent)
-        staged = None if writable.ahead is None else writable.ahead.take(node, size)
-        if staged is None:
+        taken = None if writable.ahead is None else writable.ahead.take(node, size)
+        if taken is None:
             copy = plan_copy(state, writable, node, size, metadata_only=metadata_only)
             refuse(copy.protected, allowed)
             staged = _stage_safely(state, copy)
+        else:
+            staged = taken
         _give_name(staged)
     state.counts["copy_ups"] += 1
-    # One that truncates files would not use what is staged.
-    if writable.ahead is not None and size is None:
+    if taken is not None and writable.ahead is not None:
         writable.ahead.follow(node)
-    return staged.fd
+    return None if staged.copy.protected else staged.fd
 
 
 def _stage_safely(state: State, copy: Copy) -> Staged:
@@ -214,6 +215,10 @@ def _stage_safely(state: State, copy: Copy) -> Staged:
     staged = stage_copy(copy)
     begun = time.monotonic_ns()
     try:
+        # A program that truncates files would not use what is staged.
+        ahead = copy.writable.ahead if copy.size is None else None
+        if ahead is not None and ahead.secure(staged):
+            return staged
         secure_data(staged)
     except BaseException:
         copy.writable.work.discard(copy.name)

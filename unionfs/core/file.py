@@ -85,10 +85,11 @@ def real_flags(flags: int) -> int:
 def open_file(state: State, node: File, flags: int) -> Handle:
     """Open `node` as open(2) with `flags`, after a copy_up if they allow writing."""
     writes = flags & os.O_ACCMODE in _WRITES or flags & os.O_TRUNC
+    copied = None
     if writes or is_cut_short(state, node):
         state.require_upper()
         grows = flags & os.O_APPEND and not flags & os.O_TRUNC
-        copy_up_file(
+        copied = copy_up_file(
             state,
             node,
             size=0 if flags & os.O_TRUNC else None,
@@ -98,7 +99,10 @@ def open_file(state: State, node: File, flags: int) -> Handle:
         # Mostly the kernel has the data in its cache and never sends a READ.
         return Handle(node, None, flags)
     changed = node.changed
-    fd = _open_as_allowed(state, node, flags)
+    if copied is None or flags & os.O_ACCMODE not in _WRITES or state.spares_upper_atime:
+        fd = _open_as_allowed(state, node, flags)
+    else:
+        fd = copied
     if flags & os.O_TRUNC:
         to_empty = fd if flags & os.O_ACCMODE in _WRITES else reopen(state, node, os.O_WRONLY)
         with keeping_suid(to_empty):

@@ -31,7 +31,7 @@ from unionfs.core.ahead import ReadAhead, Start
 from unionfs.core.inode import LOWER, Dir, File, in_upper
 from unionfs.core.lookup import lookup
 from unionfs.core.readdir import Listing
-from unionfs.core.staging import Copy, Staged, plan_copy, secure_data, stage_copy
+from unionfs.core.staging import Copy, Staged, is_unsafe, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, TYPE_MASK
 from unionfs.errors import fs_error
@@ -45,6 +45,7 @@ IDLE_S = 3.0
 ROOM = 64 << 20  # bytes that are free on a disk that is not nearly full
 ROOM_INODES = 1024
 _A_TIME = 16  # copies that one request stages, fewer at the begin of a run
+_AT_FIRST = 4  # copies if none is ahead
 _GAP = 4  # names that a program may leave out
 _FAR = 4096  # names among which the first file of a run is searched
 _RUNS = 8
@@ -216,6 +217,30 @@ class StageAhead:
         finally:
             self._turn.release()
 
+    def secure(self, staged: Staged) -> bool:
+        """Write `staged`, which was made just now, to disk if the next are to be staged meanwhile.
+
+        Tells whether it did.  Raises the error of the disk.  The caller holds the copy lock of
+        the file: no other thread that waits for one holds one.
+        """
+        node = staged.copy.node
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            run = self._run_of(node)
+            if run is None or not self._is_due(run):
+                return False
+            ahead = _Ahead(staged)
+            with suppress(OSError):  # as in `follow`
+                if self._may_stage():
+                    if self._syncing is not None and is_unsafe(staged):
+                        self._syncing.begin([ahead])
+                    self._stage_next(node.parent, run)
+            self._secure(ahead)
+            return True
+        finally:
+            self._turn.release()
+
     def discard(self) -> None:
         """Remove all that is staged."""
         for node in list(self._staged):
@@ -308,7 +333,9 @@ class StageAhead:
         names, made = run.listing.names, list[_Ahead]()
         end = min(run.at + MOST, len(names))
         try:
-            while len(made) < min(_A_TIME, run.count + 1) and run.front + 1 < end:
+            # The program waits for the first ones, and not for the rest of them.
+            most = min(_A_TIME if run.front > run.at else _AT_FIRST, run.count + 1)
+            while len(made) < most and run.front + 1 < end:
                 if len(self._staged) >= MOST:
                     oldest = next(iter(list(self._staged)), None)
                     if oldest is None or oldest.parent is parent:

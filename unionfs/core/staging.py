@@ -206,13 +206,20 @@ def _attributes(copy: Copy) -> Sequence[str]:
     return names
 
 
+def is_unsafe(staged: Staged) -> bool:
+    """Tell whether the data of `staged` has to be on disk before its name, and may not be."""
+    copy = staged.copy
+    if staged.fd is None or staged.safe or copy.metacopy or not copy.st.st_size:
+        return False
+    return not copy.state.config.volatile
+
+
 def secure_data(staged: Staged) -> None:
     """Wait until the data of `staged` is on disk, unless it is safe or the mount is volatile."""
     copy, fd = staged.copy, staged.fd
-    state = copy.state
-    if fd is None or staged.safe or copy.metacopy or not copy.st.st_size or state.config.volatile:
+    if fd is None or not is_unsafe(staged):
         return
-    with state.gate.outside():
+    with copy.state.gate.outside():
         if copy.writable.upper.ordered:
             write_back(fd)  # fsync would also wait for a commit of the journal
         else:

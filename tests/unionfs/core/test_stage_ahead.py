@@ -18,7 +18,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import wait_until
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import core, in_a_thread, nodeid, state
+from tests.helpers.unions import core, errno_of, in_a_thread, nodeid, state
 from unionfs.core import stage_ahead, staging
 from unionfs.core.stage_ahead import LARGEST, MOST, RUN
 from unionfs.syscalls.aio import Syncs
@@ -126,10 +126,14 @@ def test_every_change_gets_what_it_would_get_without(tmp_path: Path, change: Cha
 
 
 class NotedSyncs(Syncs):
-    """Notes the inode of each file whose fsync(2) has ended well; `fails` with an errno or 0."""
+    """Notes the inode of each file whose fsync(2) has ended well; `fails` with an errno or 0.
+
+    Those whose numbers are `failing` do that.
+    """
 
     ended_well: ClassVar[set[int]] = set()
     fails = 0
+    failing = range(1, 1 << 30)
 
     def __init__(self, most: int) -> None:
         super().__init__(most)
@@ -143,7 +147,10 @@ class NotedSyncs(Syncs):
     def ended(self, least: int) -> list[tuple[int, int]]:
         found = super().ended(least)
         self.ended_well.update(self._inodes[number] for number, error in found if not error)
-        return [(number, error or self.fails) for number, error in found]
+        return [
+            (number, error or (self.fails if number in self.failing else 0))
+            for number, error in found
+        ]
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -221,7 +228,8 @@ def test_several_begin_together(
     monkeypatch.setattr(stage_ahead, "Syncs", Counted)
     state(tree).require_upper().upper.ordered = False
     walk(tree, FILES)
-    assert counts[0] == RUN + 1  # few, as long as the next ones are hardly likely
+    # The program waits for the first one only, and few are as likely as those that follow later.
+    assert counts[:2] == [1, RUN + 1]
     assert sum(counts) >= FILES - RUN - 2
     assert len(counts) <= FILES // 5
 
@@ -242,7 +250,7 @@ def test_a_copy_that_is_taken_before_its_sync_began_is_synced(
         def begin(self, files: list[tuple[int, int]]) -> int:
             (first, _), *_rest = files
             ino = os.fstat(first).st_ino
-            if not threads:
+            if not threads and len(files) > 1:  # the request syncs its own one first
                 threads.append(threading.Thread(target=chmod, args=(tree, names[RUN + 1])))
                 threads[0].start()
                 wait_until(lambda: ino in synced, "the sync")
@@ -408,7 +416,8 @@ def test_what_is_removed_unused_stays_open_nowhere(
 
     class Busy(Syncs):
         def ended(self, least: int) -> list[tuple[int, int]]:
-            return []
+            found = super().ended(least)
+            return [(number, error) for number, error in found if number == 1]  # a program waits
 
     monkeypatch.setattr(stage_ahead, "Syncs", Busy)
     state(tree).require_upper().upper.ordered = False
@@ -442,6 +451,8 @@ def test_an_error_of_the_disk_is_met_again_by_the_copy_that_is_asked_for(
     layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NotedSyncs, "fails", errno.EIO)
+    # Those that are staged while the copy with which the run begins is written.
+    monkeypatch.setattr(NotedSyncs, "failing", range(2, RUN + 3))
     monkeypatch.setattr(stage_ahead, "Syncs", NotedSyncs)
     state(tree).require_upper().upper.ordered = False
     names = walk(tree, RUN + 1)
@@ -450,6 +461,52 @@ def test_an_error_of_the_disk_is_met_again_by_the_copy_that_is_asked_for(
     chmod(tree, names[0])
     assert used(tree) == before
     assert tree.lstat(names[0]).mode & 0o777 == 0o600
+
+
+def test_an_error_of_the_disk_reaches_the_program_that_waits(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NotedSyncs, "fails", errno.EIO)
+    monkeypatch.setattr(stage_ahead, "Syncs", NotedSyncs)
+    state(tree).require_upper().upper.ordered = False
+    name = walk(tree, RUN)[0]
+    before, ahead = tree.lstat(name), len(staged(layers))
+    assert ahead == 0
+    assert errno_of(lambda: chmod(tree, name)) == errno.EIO
+    assert tree.lstat(name) == before and not (layers.upper / os.fsdecode(name)).exists()
+    assert len(staged(layers)) == RUN + 1  # those that were staged meanwhile
+    monkeypatch.setattr(NotedSyncs, "fails", 0)
+    chmod(tree, name)
+    assert tree.lstat(name).mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_the_next_are_staged_while_the_first_of_a_directory_is_written(
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch, ordered: bool
+) -> None:
+    """Also in the next directory of a program that has gone through one."""
+    waits: list[int] = []
+
+    def waiting(fd: int) -> None:
+        waits.append(len(staged(layers)))
+
+    class Noted(Syncs):
+        def ended(self, least: int) -> list[tuple[int, int]]:
+            if least:
+                waits.append(len(staged(layers)))
+            return super().ended(least)
+
+    monkeypatch.setattr(stage_ahead, "Syncs", Noted)
+    monkeypatch.setattr(staging, "write_back", waiting)
+    monkeypatch.setattr(os, "fsync", waiting)
+    state(tree).require_upper().upper.ordered = ordered
+    walk(tree, FILES)
+    assert not staged(layers)
+    waits.clear()
+    first = listed(tree, b"d")[0]
+    chmod(tree, first)
+    own = 1
+    assert waits[0] > own and len(staged(layers)) == waits[0] - own
 
 
 def test_a_lower_that_was_changed_from_outside_is_copied_as_it_is(
@@ -517,18 +574,22 @@ def test_copies_staged_before_a_freeze_may_be_used_after_it(
     layers.lowers.insert(0, layers.base / "frozen")
 
 
+@pytest.mark.parametrize("taken", [False, True])
 def test_a_freeze_waits_for_a_request_that_stages(
-    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+    layers: Layers, tree: CoreDriver, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    """Or the request would go on with a file that is in a lower by then."""
+    """Or the request would go on with a file that is in a lower by then.
+
+    One that stages before its own copy has a name may be overtaken: that is in the new upper.
+    """
     to, gate = layers.base / "frozen", state(tree).gate
     freeze = threading.Thread(target=core(tree).freeze, args=(os.fsencode(to),))
-    name, copied = walk(tree, RUN)[0], 0
+    name, copied = walk(tree, RUN + taken)[0], 0
 
     def copy_and_freeze(*args: Any, **keywords: Any) -> None:
         nonlocal copied
         copied += 1
-        if copied == 2:  # the first that is staged ahead
+        if copied == 2 - taken:  # the first that is staged ahead
             freeze.start()
             wait_until(lambda: gate.closed, "the freeze")
         copy_range(*args, **keywords)
@@ -538,7 +599,9 @@ def test_a_freeze_waits_for_a_request_that_stages(
         chmod(tree, name)
     freeze.join()
     layers.lowers.insert(0, to)
-    assert (to / os.fsdecode(name)).stat().st_mode & 0o777 == 0o600
+    assert tree.lstat(name).mode & 0o777 == 0o600
+    places = [place for place in (to, layers.upper) if (place / os.fsdecode(name)).exists()]
+    assert len(places) == 1 and (not taken or places == [to])
 
 
 def test_a_restored_directory_is_walked_again(layers: Layers, tree: CoreDriver) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.calls import FS_APPEND_FL, get_flags, set_flags
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root, run
 from tests.helpers.small_disks import small_disk
-from tests.helpers.unions import errno_of, nodeid, state
+from tests.helpers.unions import core, errno_of, nodeid, state
+from unionfs.core import file as file_module
 from unionfs.core import setattr as setattr_module
 from unionfs.core import setup, staging
 from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
@@ -117,6 +119,39 @@ def test_a_change_goes_to_the_copy_that_it_made(
         assert tree.read(b"own") == b"of root"
     found = (layers.upper / "own").stat()
     assert (found.st_uid, found.st_gid) == (7, 8)
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND])
+def test_an_open_for_writing_uses_the_copy_that_it_made(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    def needless(*_: object, **__: object) -> None:
+        raise AssertionError("the copy is open")
+
+    with layers.union() as tree:
+        monkeypatch.setattr(file_module, "open_node", needless)
+        handle = tree.open(b"own", flags, 0)
+        monkeypatch.undo()
+        tree.pwrite(handle, b"OF", 0)
+        tree.close(handle)
+        wanted = b"of rootOF" if flags & os.O_APPEND else b"OF root"
+        assert tree.read(b"own") == wanted
+    assert (layers.upper / "own").read_bytes() == wanted
+
+
+def test_an_append_only_file_is_opened_as_one(layers: Layers) -> None:
+    """The copy was open for writing anywhere before it got the mark."""
+    require_root()
+    lower = layers.lowers[0] / "own"
+    set_flags(lower, get_flags(lower) | FS_APPEND_FL)
+    try:
+        with layers.union() as tree:
+            fh = tree.fs.open(nodeid(tree, b"own"), os.O_WRONLY | os.O_APPEND)
+            assert core(tree).only_appends(fh)
+            tree.fs.release(fh)
+            set_flags(layers.upper / "own", get_flags(layers.upper / "own") & ~FS_APPEND_FL)
+    finally:
+        set_flags(lower, get_flags(lower) & ~FS_APPEND_FL)
 
 
 @pytest.mark.parametrize("name", [b"own", b"link"])
