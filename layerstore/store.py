@@ -102,10 +102,11 @@ class Store:
     ) -> Store:
         """Open the store at `root`, by default `default_root()`; the caller closes it.
 
-        With `create` a missing store is made.  `sync=False` is faster, and a crash of
-        the machine may then lose what was written.  Raises NotFound for a missing store
-        without `create`, WrongVersion for one of a newer PyUnion, and StoreError if another
-        user may write to it, or if it cannot be used for another reason.
+        With `create` a missing store is made.  Directories that a store lost are made, empty.
+        `sync=False` is faster, and a crash of the machine may then lose what was written.
+        Raises NotFound for a missing store without `create`, WrongVersion for one of a newer
+        PyUnion, and StoreError if another user may write to it, or if it cannot be used for
+        another reason.
         """
         path = Path(root if root is not None else default_root()).absolute()
         try:
@@ -114,6 +115,7 @@ class Store:
                     raise NotFound(f"there is no store at {path}")
                 _make(path, Durability(sync=sync))
             _refuse_others(path)
+            _make_directories(path)
             with ExitStack() as undo:
                 store = cls(path, sync=sync)
                 undo.callback(store.close)
@@ -199,11 +201,17 @@ def _make(root: Path, durability: Durability) -> None:
         # Images have setuid files and devices, which no other user may run or open.
         os.chmod(root, 0o700)
     _refuse_others(root)
-    for name in _DIRECTORIES:
-        (root / name).mkdir(mode=0o700, exist_ok=True)
+    _make_directories(root)
     staging = StagingArea(root / "staging")
     with staging.directory() as own:
         database.create(root / "store.db", own / "store.db", durability)
+
+
+def _make_directories(root: Path) -> None:
+    """Make those that are missing: some backups leave out what is empty."""
+    for name in _DIRECTORIES:
+        with suppress(FileExistsError):
+            os.mkdir(f"{root}/{name}", 0o700)
 
 
 def _refuse_others(root: Path) -> None:

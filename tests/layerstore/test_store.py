@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import stat
 import tempfile
@@ -148,6 +149,19 @@ def test_store_that_lost_its_database_is_not_taken_for_a_new_one(root: Path, bes
     with pytest.raises(StoreError, match=r"its store\.db is missing: restore it"):
         Store.open(root)
     assert image.top is not None and (root / "layers" / image.top.encoded).is_dir()
+
+
+@pytest.mark.parametrize("lost", ["staging", "partial", "blobs", "layers", "containers", "volumes"])
+def test_a_directory_that_was_lost_is_made_again(root: Path, lost: str) -> None:
+    """A backup may leave out empty ones, and staging is nearly always empty."""
+    with Store.open(root, sync=False) as store:
+        add_image(store, A)
+    shutil.rmtree(root / lost)
+    with Store.open(root, sync=False) as store:
+        image = add_image(store, B)
+        store.containers.create(image)
+        problems = [str(finding) for finding in check(store)]
+    assert any("lost" in problem for problem in problems) == (lost in ("blobs", "layers"))
 
 
 def test_many_that_make_the_same_store_find_it_made(root: Path) -> None:
