@@ -142,8 +142,8 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
 def find_locked(state: State, parent: Dir, name: bytes) -> Node | None:
     """Like `lookup_locked`, for a caller that needs no attributes.
 
-    It makes no system call for what is known by this name, and no other: the caller holds the
-    lock under which that could change.
+    What is known by this name, and no other, is not looked at: the caller holds the lock under
+    which that could change.
     """
     kid = parent.kids.get(name)
     if (
@@ -152,6 +152,8 @@ def find_locked(state: State, parent: Dir, name: bytes) -> Node | None:
         and _is_only_here(parent, name, kid)
         and load_locked(state, parent).holds(name)
     ):
+        if type(kid) is Dir:
+            kid.top().fd()  # one that cannot be opened is reported here, before anything is done
         return kid
     found = lookup_locked(state, parent, name)
     return None if found is None else found[0]
