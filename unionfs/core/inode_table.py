@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _FIRST_SPARE = 1 << 62
 
+# How long the removal of a directory and the freeing of a deleted file wait for each other: one
+# of them may take long, or never end on a network filesystem.
+PATIENCE_S = 0.05
+
 
 class InodeTable:
     """Every inode that the kernel refers to, and the directories above it.
@@ -162,16 +166,39 @@ class InodeTable:
                 if node is None:
                     return
                 del self.unopened[node]
-                fd = self._take_fd(node)
-            with self._turn_to_free():
-                del fd
+                last = [self._take_fd(node)]
+            self._free_in_turn(last)
 
-    def _turn_to_free(self) -> threading.Lock:
-        """Return `freeing`, after a removal that waits for it."""
-        if self.removing.locked():
-            with self.removing:
-                pass
-        return self.freeing
+    def remove_in_turn(self, rmdir: Callable[[], None]) -> None:
+        """Call `rmdir` while no deleted file is being freed, unless that takes long.
+
+        rmdir(2) spins while a deleted file of the directory is being freed.
+
+        Source: fs/dcache.c:shrink_dcache_parent().
+        """
+        has_turn = self.removing.acquire(timeout=PATIENCE_S)
+        is_held = self.freeing.acquire(timeout=PATIENCE_S)
+        try:
+            rmdir()
+        finally:
+            if is_held:
+                self.freeing.release()
+            if has_turn:
+                self.removing.release()
+
+    def _free_in_turn(self, last: list[Node] | list[Fd | None]) -> None:
+        """Drop the `last` references to deleted files while no directory is being removed.
+
+        A removal that waits for the present file to be freed comes before the next one.
+        """
+        if self.removing.locked() and self.removing.acquire(timeout=PATIENCE_S):
+            self.removing.release()
+        is_held = self.freeing.acquire(timeout=PATIENCE_S)
+        try:
+            last.clear()
+        finally:
+            if is_held:
+                self.freeing.release()
 
     def _take_fd(self, node: Node) -> Fd | None:
         """Take the fd from `node` and return it, for the caller to close without `lock`.
@@ -249,8 +276,10 @@ class InodeTable:
             self.freed(nodeid)
             # Freed with no lock held: the last close of a deleted file takes time.
             freed = self._free_file(node) if type(node) is File else self._free(node)
-        with self._turn_to_free():
-            del node, freed
+        if len(freed) == 1 and type(node) is File and node.orphan is None:
+            return  # it has no fd
+        del node
+        self._free_in_turn(freed)
 
     def clear(self) -> None:
         """Drop every inode, and close the fds that they keep."""

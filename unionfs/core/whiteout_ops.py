@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.inode import LOWER, UPPER_OVER_LOWER, Dir
@@ -28,9 +29,6 @@ from unionfs.core.whiteout import (
 from unionfs.core.workdir import WorkDir
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.statx import marks_at
-
-# How long a rmdir(2) waits for deleted files to be freed: they may be those of others.
-PATIENCE_S = 0.05
 
 
 def stage_whiteout(state: State, d: Dir) -> bytes:
@@ -115,7 +113,7 @@ def _remove_entry(state: State, d: Dir, name: bytes, emptied: Dir | None) -> Non
         os.unlink(name, dir_fd=fd)
     else:
         try:
-            _rmdir(state, fd, name)
+            state.table.remove_in_turn(partial(os.rmdir, name, dir_fd=fd))
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -138,21 +136,6 @@ def _discard_emptied(work: WorkDir, staged: bytes, fd: Fd, emptied: Dir) -> None
     except OSError:
         # It has something else, such as whiteouts of another form, or its mode denies it.
         work.discard(staged)
-
-
-def _rmdir(state: State, dir_fd: int, name: bytes) -> None:
-    """Do as rmdir(2), which spins while the deleted files of the directory are being freed.
-
-    Source: fs/dcache.c:shrink_dcache_parent().
-    """
-    table = state.table
-    with table.removing:
-        is_held = table.freeing.acquire(timeout=PATIENCE_S)
-        try:
-            os.rmdir(name, dir_fd=dir_fd)
-        finally:
-            if is_held:
-                table.freeing.release()
 
 
 def place_over_whiteout(state: State, d: Dir, name: bytes, staged: bytes, *, is_dir: bool) -> None:

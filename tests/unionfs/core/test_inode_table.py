@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import DEADLINE, wait_until
 from tests.helpers.unions import nodeid, state
-from unionfs.core import whiteout_ops
+from unionfs.core import inode_table
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.inode_table import InodeTable
 from unionfs.core.layer import Fd, RealDir
@@ -159,7 +159,7 @@ def test_a_removal_waits_for_the_file_that_is_being_freed_and_not_for_the_next(
             table.forget(one, 9)
             table.forget(two, 9)
 
-        monkeypatch.setattr(whiteout_ops, "PATIENCE_S", DEADLINE)
+        monkeypatch.setattr(inode_table, "PATIENCE_S", DEADLINE)
         monkeypatch.setattr(os, "rmdir", watched_rmdir)
         freer = threading.Thread(target=forget)
         freer.start()
@@ -168,6 +168,48 @@ def test_a_removal_waits_for_the_file_that_is_being_freed_and_not_for_the_next(
         freer.join(DEADLINE)
         monkeypatch.undo()
     assert done == ["closed", "removed", "closed"]
+
+
+def test_a_removal_that_never_ends_stops_neither_others_nor_what_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, end = threading.Event(), threading.Event()
+    rmdir = os.rmdir
+
+    def stuck_rmdir(name: bytes, *, dir_fd: int) -> None:
+        if name == b"stuck":
+            begun.set()
+            assert end.wait(DEADLINE)
+        rmdir(name, dir_fd=dir_fd)
+
+    with Layers(tmp_path).union() as tree:
+        table = state(tree).table
+        for name in (b"other", b"other/d", b"a", b"a/stuck"):
+            tree.mkdir(name, 0o755)
+        tree.create(b"file", 0o600)
+        gone = nodeid(tree, b"file")
+        tree.unlink(b"file")
+        monkeypatch.setattr(os, "rmdir", stuck_rmdir)
+        remover = threading.Thread(target=lambda: tree.rmdir(b"a/stuck"))
+        remover.start()
+        try:
+            assert begun.wait(DEADLINE)
+            done: list[str] = []
+
+            def others() -> None:
+                table.forget(gone, 9)
+                done.append("forgotten")
+                tree.rmdir(b"other/d")
+                done.append("removed")
+
+            thread = threading.Thread(target=others, daemon=True)
+            thread.start()
+            thread.join(DEADLINE)
+            assert done == ["forgotten", "removed"]
+        finally:
+            end.set()
+            remover.join(DEADLINE)
+        monkeypatch.undo()
 
 
 def test_names_of_a_file_change_places_and_go(tmp_path: Path) -> None:
