@@ -5,7 +5,8 @@ Decided here and only here: what is done about each finding of
 what belongs to nothing, is moved to `<root>/quarantine/` under the same name, for a person
 to decide.  Only what a process was building when it was killed is deleted.
 
-If only attributes of files in a layer changed, or files were added, its index puts that right.
+If a layer has lost no content, its index puts the rest right: attributes, empty directories, what
+was added.
 A layer with other damage is unpacked again from the archive that it came from, if that was kept;
 otherwise it is moved to quarantine, unless it has lost all its files.  The images that need it
 cannot be used until one of them is loaded again.  A layer in use is not moved.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,11 @@ def tree(tmp_path: Path) -> Path:
     os.setxattr(top / "bin" / "tool", "user.kept", b"1")
     (top / "empty").mkdir(mode=0o750)
     (top / "link").symlink_to("bin/tool")
-    for path in (top / "bin/tool", top / "link", top / "bin", top / "empty", top):
+    (top / "nested" / "deeper").mkdir(parents=True)
+    (top / "nothing").touch(0o640)
+    os.mkfifo(top / "fifo")
+    os.mknod(top / "whiteout", stat.S_IFCHR, os.makedev(0, 0))
+    for path in (*sorted(top.rglob("*"), reverse=True), top):
         os.utime(path, ns=(5, 7), follow_symlinks=False)
     return top
 
@@ -61,7 +66,25 @@ def add(tree: Path) -> None:
     (tree / "new-not-below").touch()
 
 
-@pytest.mark.parametrize("damage", [retime_all, change_attributes, lose_owners, add])
+def lose_what_is_empty(tree: Path) -> None:
+    """As a backup of files alone does."""
+    for name in ("empty", "nested/deeper", "nested"):
+        (tree / name).rmdir()
+    for name in ("link", "nothing", "fifo"):
+        (tree / name).unlink()
+
+
+def lose_whiteouts(tree: Path) -> None:
+    (tree / "whiteout").unlink()
+
+
+DAMAGES = [
+    *(retime_all, change_attributes, lose_owners, add),
+    *(lose_what_is_empty, lose_whiteouts),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_what_an_index_knows_is_restored(
     tree: Path, index: Index, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
