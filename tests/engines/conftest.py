@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.engines.store import Store
+from tests.engines.user import User, new_user
 from tests.helpers.mounts import require_fuse, require_root
+from tests.helpers.users import device_mode
 
 only_if_asked = pytest.mark.skipif(
     "PYUNION_EXAMPLES" not in os.environ,
@@ -58,3 +60,17 @@ def native() -> Iterator[Store]:
     require_engines("buildah")
     with new_store(on_pyunion=False) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def users(store: Store) -> Iterator[tuple[User, User]]:
+    """The user on kernel overlayfs, and on PyUnion."""
+    require_engines("podman", "crun", "newuidmap", "setpriv")
+    archive = store.base / "base.oci"
+    store.buildah("push", "-q", "base", f"oci-archive:{archive}:base")
+    with (
+        device_mode(0o666),
+        new_user(archive, on_pyunion=False) as native,
+        new_user(archive, on_pyunion=True) as ours,
+    ):
+        yield native, ours

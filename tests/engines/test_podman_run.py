@@ -9,20 +9,10 @@ import pytest
 
 from tests.engines.conftest import only_if_asked, require_engines
 from tests.engines.operations import image_tree
-from tests.engines.store import Store
+from tests.engines.store import APART, Store
 from tests.helpers.trees import Tree, assert_same
 
 _MAP = ("--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536")
-
-# crun refuses a machine that has version 2 of control groups beside version 1.  And it gives
-# the container's root the file that is its stdin: without a /dev/null of its own, the machine's.
-_APART = """
-umount /sys/fs/cgroup/unified 2> /dev/null
-mount -t tmpfs none /mnt; mknod -m 666 /mnt/null c 1 3
-mount --bind /mnt/null /dev/null; umount -l /mnt
-exec "$@"
-"""
-_WITHOUT_HYBRID_CGROUPS = ("unshare", "-m", "sh", "-c", _APART, "sh")
 
 _SCRIPT = """
 cd /data
@@ -34,7 +24,7 @@ touch replaced-dir/x; mv renamed-dir made/; rm made/renamed-dir/one
 
 def _run_and_commit(store: Store, options: Sequence[str]) -> Tree:
     words = ("run", "--name", "changed", *options, "base", "sh", "-ec", _SCRIPT)
-    with store.start_engine("podman", *words, through=_WITHOUT_HYBRID_CGROUPS) as process:
+    with store.start_engine("podman", *words, through=APART) as process:
         out, err = process.communicate(timeout=120)
     try:
         if process.returncode != 0 and not store.on_pyunion:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from benchmarks.ordinary_user import UID, OrdinaryUser
-from tests.engines.conftest import only_if_asked, require_engines
-from tests.engines.operations import SINCE_NS, without_special_bits
+from benchmarks.ordinary_user import UID
+from tests.engines.conftest import only_if_asked
+from tests.engines.operations import without_special_bits
 from tests.engines.store import Store
-from tests.helpers.mounts import REPOSITORY, helper_environment, wait_until
-from tests.helpers.trees import Tree, assert_same
-from tests.helpers.users import device_mode
+from tests.engines.user import User, new_user
+from tests.helpers.trees import assert_same
 
 _CHANGES = """
 cd /data
@@ -39,93 +35,6 @@ mkdir /private; echo nobody else reads it > /private/file; chmod 700 /private
 chown -R 7:8 /private; head -c 4194304 /dev/urandom > /private/big; chmod 600 /private/big
 """
 _MORE = "cat /private/file; chown 9:9 /private/file; rm /data/new /private/big"
-
-
-_LOOK = f"""
-cd {REPOSITORY}; root=$(buildah mount $0)
-{sys.executable} -m tests.engines.look $root {SINCE_NS}
-buildah umount $0 >&2
-"""
-
-
-class User:
-    """The user: a home with a store, and the commands that run as that user."""
-
-    def __init__(self, home: Path, *, on_pyunion: bool, options: Sequence[str] = ()) -> None:
-        self.home = home
-        self.offered = home / "offered"  # an additional image store, empty at first
-        for name in ("overlay", "overlay-layers", "overlay-images"):
-            (self.offered / name).mkdir(parents=True)
-        self.store = Store(home, on_pyunion=on_pyunion, options=options, additional=(self.offered,))
-        self._as_user = OrdinaryUser(home)
-
-    def __call__(self, *words: str | Path) -> bytes:
-        """Run a command as the user; return what it printed."""
-        done = self.run(*words)
-        assert done.returncode == 0, f"{words}: {done.stderr.decode(errors='replace')}"
-        return done.stdout.strip()
-
-    def buildah(self, verb: str, *words: str | Path) -> str:
-        """Run a command of buildah that asks for a signature policy."""
-        policy = ("--signature-policy", self.home / "policy.json")
-        return self("buildah", verb, *policy, *words).decode()
-
-    def run(self, *words: str | Path) -> subprocess.CompletedProcess[bytes]:
-        """Run a command as the user, whatever its status is."""
-        return subprocess.run(
-            self._as_user.words(*words),
-            env={
-                **helper_environment(),
-                **self.store.environment,
-                **self._as_user.environment,
-            },
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-
-    def tree(self, image: str) -> Tree:
-        """Return the tree of an image."""
-        container = self("buildah", "from", image).decode()
-        tree: Tree = pickle.loads(self("buildah", "unshare", "sh", "-ec", _LOOK, container))
-        self("buildah", "rm", container)
-        return tree
-
-
-@contextmanager
-def _user(archive: Path, *, on_pyunion: bool, options: Sequence[str] = ()) -> Iterator[User]:
-    home = Path(tempfile.mkdtemp(prefix="pyunion-user-"))
-    try:
-        user = User(home, on_pyunion=on_pyunion, options=options)
-        able = user.run(sys.executable, "-c", "import mount_tools.helper.main")
-        if able.returncode != 0:
-            pytest.skip(f"an ordinary user cannot run this Python: {able.stderr.decode()[-200:]}")
-        able = user.run("buildah", "unshare", "true")
-        if able.returncode != 0:
-            pytest.skip(f"no rootless engines here: {able.stderr.decode()[-200:]}")
-        shutil.copy(archive, home / "base.oci")
-        (home / "base.oci").chmod(0o644)
-        user.buildah("pull", "-q", f"oci-archive:{home}/base.oci")
-        yield user
-    finally:
-        wait_until(lambda: not user.store.daemons(), "the daemons to end")
-        shutil.rmtree(home)
-
-
-@pytest.fixture(scope="module")
-def users(store: Store) -> Iterator[tuple[User, User]]:
-    """The user on kernel overlayfs, and on PyUnion."""
-    require_engines("podman", "crun", "newuidmap", "setpriv")
-    archive = store.base / "base.oci"
-    store.buildah("push", "-q", "base", f"oci-archive:{archive}:base")
-    with (
-        device_mode(0o666),
-        _user(archive, on_pyunion=False) as native,
-        _user(archive, on_pyunion=True) as ours,
-    ):
-        yield native, ours
 
 
 def test_buildah_as_a_user(users: tuple[User, User]) -> None:
@@ -182,7 +91,9 @@ def test_podman_as_a_user(users: tuple[User, User], options: Sequence[str]) -> N
 def test_force_mask_of_a_user(store: Store, users: tuple[User, User]) -> None:
     """All files on disk are the user's own, also those of others in the container."""
     native, _ = users
-    with _user(store.base / "base.oci", on_pyunion=True, options=('force_mask = "700"',)) as user:
+    with new_user(
+        store.base / "base.oci", on_pyunion=True, options=('force_mask = "700"',)
+    ) as user:
         trees = []
         for one in (native, user):
             container = one("buildah", "from", "base").decode()
@@ -201,7 +112,9 @@ def test_force_mask_of_a_user(store: Store, users: tuple[User, User]) -> None:
 def test_images_that_pyunion_offers_to_a_user(store: Store, users: tuple[User, User]) -> None:
     """Owners are in attributes of the layers, which a mount with force_mask reads."""
     native, _ = users
-    with _user(store.base / "base.oci", on_pyunion=True, options=('force_mask = "700"',)) as user:
+    with new_user(
+        store.base / "base.oci", on_pyunion=True, options=('force_mask = "700"',)
+    ) as user:
         shutil.rmtree(user.offered)
         ours = (sys.executable, "-m", "mount_tools.pyunion", "--root", user.home / "images")
         loaded = user(*ours, "load", "-q", "-i", user.home / "base.oci").decode().split()[-1]
