@@ -149,9 +149,9 @@ def test_an_append_only_file_is_opened_as_one(layers: Layers) -> None:
             fh = tree.fs.open(nodeid(tree, b"own"), os.O_WRONLY | os.O_APPEND)
             assert core(tree).only_appends(fh)
             tree.fs.release(fh)
-            set_flags(layers.upper / "own", get_flags(layers.upper / "own") & ~FS_APPEND_FL)
     finally:
-        set_flags(lower, get_flags(lower) & ~FS_APPEND_FL)
+        for marked in (lower, layers.upper / "own"):
+            set_flags(marked, get_flags(marked) & ~FS_APPEND_FL)
 
 
 @pytest.mark.parametrize("name", [b"own", b"link"])
