@@ -45,6 +45,10 @@ class Runs:
     def __contains__(self, parent: Dir) -> bool:
         return parent in self._runs
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._runs.clear()
+
     def note(self, node: File) -> Run | None:
         """Note that `node` is used, and return its run; None if its directory was not listed."""
         parent, listing = node.parent, node.parent.listing

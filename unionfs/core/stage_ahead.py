@@ -30,7 +30,7 @@ from contextlib import suppress
 from unionfs.core.ahead import ReadAhead, Start
 from unionfs.core.inode import LOWER, Dir, File, in_upper
 from unionfs.core.lookup import lookup
-from unionfs.core.readdir import Listing
+from unionfs.core.runs import Run, Runs
 from unionfs.core.staging import Copy, Staged, is_unsafe, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, TYPE_MASK
@@ -46,9 +46,6 @@ ROOM = 64 << 20  # bytes that are free on a disk that is not nearly full
 ROOM_INODES = 1024
 _A_TIME = 16  # copies that one request stages, fewer at the begin of a run
 _AT_FIRST = 4  # copies if none is ahead
-_GAP = 4  # names that a program may leave out
-_FAR = 4096  # names among which the first file of a run is searched
-_RUNS = 8
 _PATIENCE_S = 1.0
 _IN_MEMORY = (TMPFS, RAMFS)
 _MOST_SYNCS = 4 * MOST  # also those of copies that were removed
@@ -141,25 +138,13 @@ class _Syncing:
             self._syncs.close()
 
 
-class _Run:
-    """Files of one directory that are copied up in the order of `listing`.
-
-    `at` is the position of the latest, `count` how many were in order, and `front` the position
-    up to which files were staged ahead.
-    """
-
-    def __init__(self, listing: Listing, at: int, count: int) -> None:
-        self.listing, self.at, self.front, self.count = listing, at, at, count
-
-
 class StageAhead:
     """What is staged ahead of the programs of one union."""
 
     def __init__(self, state: State, writable: Writable, start: Start) -> None:
         self._state, self._writable, self._start = state, writable, start
         self._staged: dict[File, _Ahead] = {}
-        self._runs: dict[Dir, _Run] = {}
-        self._count = 0  # of the latest run
+        self._runs = Runs()
         self._turn = threading.Lock()
         self._used = 0.0
         self._syncing: _Syncing | None = None  # where an fsync(2) is needed
@@ -208,7 +193,7 @@ class StageAhead:
         if not self._turn.acquire(blocking=False):
             return
         try:
-            run = self._run_of(node)
+            run = self._runs.note(node)
             if run is not None and self._is_due(run):
                 # No program asked for these copies: one that does gets the error of its own.
                 with suppress(OSError):
@@ -227,7 +212,7 @@ class StageAhead:
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            run = self._run_of(node)
+            run = self._runs.note(node)
             if run is None or not self._is_due(run):
                 return False
             ahead = _Ahead(staged)
@@ -287,29 +272,6 @@ class StageAhead:
         if syncing is not None:
             syncing.close()
 
-    def _run_of(self, node: File) -> _Run | None:
-        """Return the run that `node` is the latest of, None if the directory was not listed."""
-        parent, listing = node.parent, node.parent.listing
-        run = self._runs.pop(parent, None)
-        if listing is None:
-            return None
-        at = None
-        if run is not None and run.listing is listing:
-            at = _position(listing.names, node.name, run.at + 1, _GAP)
-        if run is not None and at is not None:
-            run.at, run.count = at, run.count + 1
-        else:
-            at = _position(listing.names, node.name, 0, _FAR)
-            if at is None:
-                return None
-            # A program that has gone through one directory begins with the next one.
-            run = _Run(listing, at, self._count if at < _GAP else 0)
-        self._count = run.count
-        self._runs[parent] = run
-        if len(self._runs) > _RUNS:
-            del self._runs[next(iter(self._runs))]
-        return run
-
     def _may_stage(self) -> bool:
         """Tell whether the disk has room, and all is there to stage; begin it if it is not."""
         free = os.statvfs(self._writable.work.fd)
@@ -329,7 +291,7 @@ class StageAhead:
                 self._ended.clear()
         return not self._ended.is_set()
 
-    def _stage_next(self, parent: Dir, run: _Run) -> None:
+    def _stage_next(self, parent: Dir, run: Run) -> None:
         names, made = run.listing.names, list[_Ahead]()
         end = min(run.at + MOST, len(names))
         try:
@@ -350,9 +312,8 @@ class StageAhead:
             if unsafe and self._syncing is not None:
                 self._syncing.begin(unsafe)
 
-    def _is_due(self, run: _Run) -> bool:
+    def _is_due(self, run: Run) -> bool:
         """Tell whether the next files of `run` are to be staged, of which there are `_A_TIME`."""
-        run.front = max(run.front, run.at)
         if run.count < RUN or run.front > run.at + MOST - _A_TIME:
             return False
         return run.front + 1 < len(run.listing.names)
@@ -421,11 +382,3 @@ def _is_as_it_was(copy: Copy) -> bool:
         return True
     copy.node.listed = None
     return False
-
-
-def _position(names: list[bytes], name: bytes, begin: int, count: int) -> int | None:
-    """Return the position of `name` among `count` of the `names`, None if it is not there."""
-    try:
-        return names.index(name, begin, begin + count)
-    except ValueError:
-        return None

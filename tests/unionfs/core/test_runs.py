@@ -94,3 +94,13 @@ def test_no_run_where_nobody_has_listed_the_directory(tree: CoreDriver) -> None:
     runs = Runs()
     assert use(runs, tree, b"dir0/f00") is None
     assert state(tree).table.file(tree.get(b"dir0/f00").nodeid).parent not in runs
+
+
+def test_all_can_be_forgotten(tree: CoreDriver) -> None:
+    runs, names = Runs(), listed(tree, b"dir0")
+    for name in names[:3]:
+        use(runs, tree, name)
+    runs.clear()
+    run = use(runs, tree, names[3])
+    assert run is not None
+    assert run.front == run.at == 3
