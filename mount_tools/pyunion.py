@@ -22,11 +22,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, or end with it if `arguments` is None."""
     if arguments is None:
         gc.disable()  # until all is imported: `framework.Command.invoke` enables it
-        status = _run(sys.argv[1:])
+        status = _run_apart(sys.argv[1:])
         from mount_tools.leave import leave  # now: it needs no time at the start
 
         leave(status)
     return _run(arguments)
+
+
+def _run_apart(words: Sequence[str]) -> int:
+    """Do the same as `_run`, in a child if the command waits for a container's files."""
+    if command_of(words) not in _WAITING or is_mount_call(words):
+        return _run(words)
+    status = import_module("mount_tools.cli.apart").in_a_child(lambda: _run(words))
+    assert isinstance(status, int)
+    return status
 
 
 def _run(words: Sequence[str]) -> int:
@@ -74,17 +83,24 @@ OF_BOTH = (
 )
 """What the command and its keeper need."""
 _KEEPERS = {"run": "RUN", "start": "RUN", "restart": "RUN", "exec": "EXEC"}
+_WAITING = ("cp", "restore")
+"""The commands that read or write files of a container that runs."""
 
 
 def needs_keeper(words: Sequence[str]) -> str | None:
     """Return the kind of keeper that the command in `words` needs, with pyunion's own options."""
+    return None if "--help" in words else _KEEPERS.get(command_of(words))
+
+
+def command_of(words: Sequence[str]) -> str:
+    """Return the command in `words`, which may begin with pyunion's own options; "" for none."""
     rest = iter(words)
     for word in rest:
         if word == "--root":
             next(rest, None)
         elif word != "container" and not word.startswith("-"):
-            return None if "--help" in words else _KEEPERS.get(word)
-    return None
+            return word
+    return ""
 
 
 def is_mount_call(words: Sequence[str]) -> bool:
