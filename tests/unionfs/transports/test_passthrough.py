@@ -402,7 +402,19 @@ def test_two_mounts_hold_a_loaded_library_in_memory_once(
     (lower / "library.so").write_bytes(
         next(Path("/lib").glob("*-linux-gnu/libm.so.6")).read_bytes()
     )
-    script = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    # Each touches all pages of the code: which ones loading maps depends on what was read by then.
+    script = """
+import ctypes, mmap, sys
+
+ctypes.CDLL(sys.argv[1])
+for line in open("/proc/self/maps"):
+    if line.endswith("/library.so\\n") and " r-xp " in line:
+        begin, end = (int(word, 16) for word in line.split()[0].split("-"))
+        for address in range(begin, end, mmap.PAGESIZE):
+            ctypes.string_at(address, 1)
+print(flush=True)
+sys.stdin.read()
+"""
     with contextlib.ExitStack() as stack:
         children = []
         for number in range(2):
