@@ -17,6 +17,8 @@ import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
+from unionfs.core.xattr_ids import ACLS
+from unionfs.syscalls import xattr
 from unionfs.syscalls.removal import open_own_dir, remove_tree
 
 INCOMPAT = b"incompat"
@@ -93,9 +95,17 @@ class WorkDir:
 
 
 def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
-    """Open the directory `name` beneath `base_fd`; with `create` it is made if absent."""
+    """Open the directory `name` beneath `base_fd`; with `create` it is made if absent.
+
+    Then it has no access control lists either, which it may have inherited: they would give
+    others rights to each copy that is made in it.
+    """
     if create:
         with suppress(FileExistsError):
             os.mkdir(name, 0, dir_fd=base_fd)
     # overlayfs makes it with mode 0, which denies access to an unprivileged owner.
-    return Fd(open_own_dir(name, base_fd))
+    fd = Fd(open_own_dir(name, base_fd))
+    if create:
+        for acl in ACLS.intersection(xattr.list_fd(fd)):
+            os.removexattr(fd, acl)
+    return fd

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.helpers.layers import Layers
 from unionfs.core.layer import Fd
 from unionfs.core.workdir import WorkDir
+from unionfs.core.xattr_ids import ACLS, DEFAULT_ACL
 
 
 def test_what_a_crash_left_is_swept(tmp_path: Path) -> None:
@@ -142,3 +144,19 @@ def test_an_open_file_that_nfs_keeps_holds_up_no_removal(
         assert [entry.name for entry in tree.listdir(b"")] == [b"file"]
         tree.mkdir(b"d", 0o700)
     assert list((layers.work / "work").iterdir()) == []
+
+
+def test_nothing_inherits_the_default_acl_of_the_workdir(tmp_path: Path) -> None:
+    """What is staged would have rights that neither its source nor its directory gives."""
+    layers = Layers(tmp_path, {"file": "x", "gone": "x", "dir": {"file": "x"}})
+    entries = [(0x01, 7, -1), (0x02, 7, 1234), (0x04, 7, -1), (0x10, 7, -1), (0x20, 7, -1)]
+    acl = pack("<I", 2) + b"".join(pack("<HHi", *entry) for entry in entries)
+    os.setxattr(layers.work, DEFAULT_ACL, acl)
+    with layers.union() as tree:
+        tree.chmod(b"file", 0o640)
+        tree.chmod(b"dir/file", 0o640)
+        tree.unlink(b"gone")
+        tree.create(b"gone", 0o640)
+        assert {DEFAULT_ACL} == set(os.listxattr(layers.work)), "which is the user's own"
+    for name in ("file", "gone", "dir", "dir/file"):
+        assert not ACLS & set(os.listxattr(layers.upper / name))
