@@ -75,7 +75,8 @@ def _unlinked_simple_locked(state: State, d: Dir, name: bytes) -> bool:
         raise
     os.unlink(name, dir_fd=dir_fd)
     d.kept_ctime = None
-    del loaded.upper[name], d.kids[name]
+    del loaded.upper[name]
+    d.kids.pop(name, None)  # a FORGET takes no lock of a directory, and may have removed it
     state.table.make_orphan(node, state.require_upper().unnamed_place, orphan)
     return True
 

@@ -7,13 +7,14 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import run
-from tests.helpers.unions import core, errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid, state
 from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 
 
@@ -54,6 +55,29 @@ def test_an_unlinked_file_can_be_used(tmp_path: Path, where: str) -> None:
         tree.create(b"file", 0o600)
         assert nodeid(tree, b"file") != held
     assert layers.look()[b"file"].size == 0
+
+
+@pytest.mark.parametrize("where", ["upper", "copied", "lower"])
+def test_a_file_can_be_forgotten_while_it_is_unlinked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """FORGET takes no lock of a directory: the names of the union and the disk stay the same."""
+    layers = Layers(tmp_path, {} if where == "upper" else {"file": "data"})
+    with layers.union() as tree:
+        held, fs = made(tree, where), tree.fs
+        count = state(tree).table.get(held).nlookup
+        for name in ("unlink", "rename"):
+            changes = getattr(os, name)
+
+            def change(*args: Any, changes: Any = changes, **places: int) -> None:
+                changes(*args, **places)
+                fs.forget(held, count)
+
+            monkeypatch.setattr(os, name, change)
+        fs.unlink(ROOT_NODEID, b"file")
+        monkeypatch.undo()
+        assert fs.lookup(ROOT_NODEID, b"file") is None
+        assert tree.listdir(b"") == []
 
 
 @pytest.mark.parametrize("where", ["upper", "copied", "lower"])
