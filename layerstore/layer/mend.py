@@ -42,7 +42,7 @@ def put_right(diff: Path, index: Mapping[bytes, IndexEntry], aside: Path) -> boo
     top = os.fsencode(diff)
     for path in strays:
         target = os.path.join(os.fsencode(aside), path)
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        make_private(Path(os.fsdecode(os.path.dirname(target))))
         os.rename(os.path.join(top, path), target)
     changed += [(_made(os.path.join(top, path), index[path]), index[path]) for path in lost]
     for entry, wanted in changed:
@@ -54,6 +54,13 @@ def put_right(diff: Path, index: Mapping[bytes, IndexEntry], aside: Path) -> boo
         time = index[path].mtime_ns
         os.utime(os.path.join(top, path), ns=(time, time), follow_symlinks=False)
     return True
+
+
+def make_private(directory: Path) -> None:
+    """Make `directory`, and those above it that are missing, all of them closed to others."""
+    if not directory.is_dir():
+        make_private(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _made(place: bytes, wanted: IndexEntry) -> IndexEntry:

@@ -24,7 +24,7 @@ from pathlib import Path
 from layerstore.containers.containers import make_upper
 from layerstore.errors import InvalidImage, StoreError
 from layerstore.layer.index import compare, read_index
-from layerstore.layer.mend import put_right
+from layerstore.layer.mend import make_private, put_right
 from layerstore.layer.tar_split import archive_size
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
@@ -227,8 +227,7 @@ class _Repairs:
         place = self._quarantine / path.relative_to(self._store.root)
         if not os.path.lexists(path):
             return None
-        for made in (self._quarantine.parent, self._quarantine, place.parent):
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(place.parent)
         with self._store.database.transaction():
             os.rename(path, place)
             self._store.durability.directory(path.parent)

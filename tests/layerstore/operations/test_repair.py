@@ -252,3 +252,13 @@ def test_quarantine_is_closed_to_others(store: Store) -> None:
     (store.root / "layers" / "stray").mkdir()
     repair(store)
     assert Path(store.root, "quarantine").stat().st_mode & 0o777 == 0o700
+
+
+def test_quarantine_of_what_was_added_is_closed_to_others(store: Store) -> None:
+    (layer,) = store.layers.chain(add_image(store, A).top)
+    (layer.diff / "etc" / "added").touch()
+    assert {done(finding) for finding in repair(store)} == {"put right"}
+    place = store.root / "quarantine"
+    (added,) = place.rglob("added")
+    above = [place, *(each for each in added.parents if place in each.parents)]
+    assert {each.stat().st_mode & 0o777 for each in above} == {0o700} and len(above) == 6
