@@ -73,7 +73,9 @@ def test_a_child_that_does_not_end_is_left_behind(number: signal.Signals) -> Non
         command.stdout.readline()
         command.send_signal(number)
         assert command.wait(DEADLINE) == 128 + number
-        assert command.stderr.read().startswith("Error: interrupted: the files of the container")
+        assert command.stderr.readline().startswith(
+            "Error: interrupted: the files of the container"
+        )
 
 
 def test_a_copy_whose_keeper_is_stopped_meanwhile_ends_by_ctrl_c(
