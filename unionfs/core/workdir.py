@@ -97,8 +97,8 @@ class WorkDir:
 def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
     """Open the directory `name` beneath `base_fd`; with `create` it is made if absent.
 
-    Then it has no access control lists either, which it may have inherited: they would give
-    others rights to each copy that is made in it.
+    Then it has neither access control lists nor sgid, which it may have inherited: they would
+    give others rights to what is made in it, and a group that nobody asked for.
     """
     if create:
         with suppress(FileExistsError):
@@ -108,4 +108,7 @@ def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
     if create:
         for acl in ACLS.intersection(xattr.list_fd(fd)):
             os.removexattr(fd, acl)
+        mode = os.fstat(fd).st_mode
+        if mode & stat.S_ISGID:
+            os.chmod(fd, stat.S_IMODE(mode) & ~stat.S_ISGID)
     return fd

@@ -160,3 +160,20 @@ def test_nothing_inherits_the_default_acl_of_the_workdir(tmp_path: Path) -> None
         assert {DEFAULT_ACL} == set(os.listxattr(layers.work)), "which is the user's own"
     for name in ("file", "gone", "dir", "dir/file"):
         assert not ACLS & set(os.listxattr(layers.upper / name))
+
+
+def test_nothing_inherits_the_group_of_the_workdir(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"gone": "x", "removed": {}, "dir": {}, "file": "x"})
+    os.chown(layers.work, -1, 77)
+    layers.work.chmod(0o2755)
+    (layers.work / "work").mkdir()
+    with layers.union() as tree:
+        tree.chmod(b"dir", 0o750)
+        tree.chmod(b"file", 0o640)
+        tree.unlink(b"gone")
+        tree.create(b"gone", 0o640)
+        tree.rmdir(b"removed")
+        tree.mkdir(b"removed", 0o750)
+    for name in ("gone", "removed", "dir", "file"):
+        found = (layers.upper / name).stat()
+        assert (found.st_gid, found.st_mode & 0o7000) == (0, 0), name
