@@ -47,7 +47,7 @@ from unionfs.core.real_file import open_node
 from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
-from unionfs.core.workdir import WorkDir
+from unionfs.core.workdir import WorkDir, disinherit
 from unionfs.errors import fs_error
 from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
@@ -96,6 +96,7 @@ def freeze(state: State, handles: Handles, upper_to: bytes, *, ahead: bool = Fal
             raise fs_error(errno.EXDEV, upper_to)
         fresh = state.mounts.fresh_upper(upper_to, fresh)
         take_for_ourselves("upperdir", upper_to, fresh)
+        disinherit(fresh)  # it gets what the present upper has
         frozen = _attempt(state, writable, handles, upper_to, fresh, ahead=ahead)
     except BaseException:
         if writable.upper is upper:

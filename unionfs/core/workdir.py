@@ -97,8 +97,7 @@ class WorkDir:
 def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
     """Open the directory `name` beneath `base_fd`; with `create` it is made if absent.
 
-    Then it has neither access control lists nor sgid, which it may have inherited: they would
-    give others rights to what is made in it, and a group that nobody asked for.
+    Then it keeps nothing that it may have inherited, see `disinherit`.
     """
     if create:
         with suppress(FileExistsError):
@@ -106,9 +105,17 @@ def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
     # overlayfs makes it with mode 0, which denies access to an unprivileged owner.
     fd = Fd(open_own_dir(name, base_fd))
     if create:
-        for acl in ACLS.intersection(xattr.list_fd(fd)):
-            os.removexattr(fd, acl)
-        mode = os.fstat(fd).st_mode
-        if mode & stat.S_ISGID:
-            os.chmod(fd, stat.S_IMODE(mode) & ~stat.S_ISGID)
+        disinherit(fd)
     return fd
+
+
+def disinherit(fd: Fd) -> None:
+    """Take access control lists and sgid from a directory of ours, which it may have inherited.
+
+    They would give others rights to what is made in it, and a group that nobody asked for.
+    """
+    for acl in ACLS.intersection(xattr.list_fd(fd)):
+        os.removexattr(fd, acl)
+    mode = os.fstat(fd).st_mode
+    if mode & stat.S_ISGID:
+        os.chmod(fd, stat.S_IMODE(mode) & ~stat.S_ISGID)

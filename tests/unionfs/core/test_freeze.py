@@ -30,11 +30,13 @@ from tests.helpers.trees import assert_same, leftovers, raw, snapshot
 from tests.helpers.unions import core, errno_of, nodeid, state
 from tests.unionfs.core.test_owner_rights import as_nobody
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
+from tests.unionfs.core.test_workdir import ACL
 from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module
 from unionfs.core.config import UnionConfig
 from unionfs.core.opening import open_union
 from unionfs.core.union import UnionFs
+from unionfs.core.xattr_ids import ACLS, DEFAULT_ACL
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import FMODE_EXEC, SetAttr
 
@@ -69,6 +71,21 @@ def test_an_upper_that_cannot_be_exchanged_is_swapped_or_stays(tmp_path: Path) -
         assert_same(before, snapshot(tree), "a freeze")
         assert sorted(os.listdir(frozen)) == [".wh.old", "etc"]
         assert os.listdir(layers.upper) == []
+
+
+def test_the_root_inherits_nothing_from_the_place_of_the_upper(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, STACK)
+    with layers.union(lowers_change=True, strict=False) as tree:
+        union, before = Frozen(layers, tree), tree.get(b"")
+        os.setxattr(layers.base, DEFAULT_ACL, ACL)
+        os.chown(layers.base, -1, 77)
+        layers.base.chmod(0o2755)
+        union.freeze()
+        assert tree.get(b"").st.st_mode == before.st.st_mode
+        assert not ACLS & set(os.listxattr(layers.upper))
+        tree.create(b"new", 0o640)
+    assert not ACLS & set(os.listxattr(layers.upper / "new"))
+    assert (layers.upper / "new").stat().st_gid == 0
 
 
 def test_the_tree_stays_what_it_is(union: Frozen) -> None:
