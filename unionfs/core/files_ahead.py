@@ -6,9 +6,9 @@ them, those that follow are asked for, several at a time: the disk works on them
 while the program works on others.  Their data comes into the kernel's cache only, as if somebody
 else had read the layer: nothing is kept here, so nothing can be stale.
 
-Decided here and only here: which files are asked for, and how far ahead.  `MOST` files of at most
-`LARGEST` bytes may be ahead of the program; a directory whose files turn out to be in memory is
-left alone.
+Decided here and only here: which files are asked for, and how far ahead.  `MOST` files, and of
+each at most its first `LARGEST` bytes, may be ahead of the program; a directory whose files turn
+out to be in memory is left alone.
 
 Threading: a request that reads a file asks for the next ones, in its own thread, if it gets
 `_turn` without waiting.
