@@ -16,7 +16,6 @@ one that opened it.
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -196,15 +195,27 @@ def _make(root: Path, durability: Durability) -> None:
         raise StoreError(f"{root} is not a directory, so it cannot be a store: correct the path")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_held(root)
-    found = root.stat()
-    if stat.S_IMODE(found.st_mode) & 0o077 and found.st_uid == os.geteuid():
-        # Images have setuid files and devices, which no other user may run or open.
-        os.chmod(root, 0o700)
+    if root.stat().st_uid == os.geteuid():
+        _close(root)
     _refuse_others(root)
     _make_directories(root)
     staging = StagingArea(root / "staging")
     with staging.directory() as own:
         database.create(root / "store.db", own / "store.db", durability)
+
+
+def _close(root: Path) -> None:
+    """Close the new store to others, and let what is unpacked in it have no rights but its own."""
+    from unionfs.syscalls.disinherit import disinherit  # few commands make a store
+
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        disinherit(fd)
+        if os.fstat(fd).st_mode & 0o077:
+            # Images have setuid files and devices, which no other user may run or open.
+            os.chmod(fd, 0o700)
+    finally:
+        os.close(fd)
 
 
 def _make_directories(root: Path) -> None:

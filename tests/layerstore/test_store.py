@@ -19,6 +19,7 @@ from layerstore.errors import NotFound, StoreError
 from layerstore.operations.check import check
 from layerstore.registry.locations import Locations
 from tests.helpers import children
+from tests.helpers.acls import ACCESS_ACL, ACL_OF_1234, DEFAULT_ACL
 from tests.helpers.as_user import NOBODY
 from tests.helpers.images import add_image, add_layer, config_of, diff_id, some_digest
 from tests.helpers.mounts import require_root
@@ -106,6 +107,18 @@ def test_directory_that_was_there_is_closed_to_others(root: Path) -> None:
     root.mkdir(mode=0o755)
     Store.open(root, sync=False).close()
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_store_inherits_no_rights_from_its_place(root: Path, made: bool) -> None:
+    """They would come to all files of layers, and so to containers."""
+    os.setxattr(root.parent, DEFAULT_ACL, ACL_OF_1234)
+    if made:
+        root.mkdir()
+    with Store.open(root, create=True) as store:
+        layer = add_layer(store, None, A)
+    for path in (root, *root.iterdir(), layer.diff, layer.diff / "a"):
+        assert not {ACCESS_ACL, DEFAULT_ACL} & set(os.listxattr(path)), path
 
 
 def test_what_is_stored_is_there_again(root: Path) -> None:

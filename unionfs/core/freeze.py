@@ -47,10 +47,11 @@ from unionfs.core.real_file import open_node
 from unionfs.core.setup import take_for_ourselves
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_REG, INO_SHIFT, upper_entry
-from unionfs.core.workdir import WorkDir, disinherit
+from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink
+from unionfs.syscalls.disinherit import disinherit
 from unionfs.syscalls.removal import remove_tree
 from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.statx import marks_at

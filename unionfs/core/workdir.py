@@ -17,8 +17,7 @@ import stat
 from contextlib import suppress
 
 from unionfs.core.layer import Fd
-from unionfs.core.xattr_ids import ACLS
-from unionfs.syscalls import xattr
+from unionfs.syscalls.disinherit import disinherit
 from unionfs.syscalls.removal import open_own_dir, remove_tree
 
 INCOMPAT = b"incompat"
@@ -107,15 +106,3 @@ def open_private_dir(base_fd: int, name: bytes, *, create: bool = True) -> Fd:
     if create:
         disinherit(fd)
     return fd
-
-
-def disinherit(fd: Fd) -> None:
-    """Take access control lists and sgid from a directory of ours, which it may have inherited.
-
-    They would give others rights to what is made in it, and a group that nobody asked for.
-    """
-    for acl in ACLS.intersection(xattr.list_fd(fd)):
-        os.removexattr(fd, acl)
-    mode = os.fstat(fd).st_mode
-    if mode & stat.S_ISGID:
-        os.chmod(fd, stat.S_IMODE(mode) & ~stat.S_ISGID)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.acls import ACL_OF_1234, DEFAULT_ACL
 from tests.helpers.as_user import NOBODY
 from tests.helpers.calls import (
     FS_APPEND_FL,
@@ -30,13 +31,12 @@ from tests.helpers.trees import assert_same, leftovers, raw, snapshot
 from tests.helpers.unions import core, errno_of, nodeid, state
 from tests.unionfs.core.test_owner_rights import as_nobody
 from tests.unionfs.core.test_threads import LOWER, InodeLocks, Worker
-from tests.unionfs.core.test_workdir import ACL
 from unionfs import MAX_LOWERS
 from unionfs.core import freeze as freeze_module
 from unionfs.core.config import UnionConfig
 from unionfs.core.opening import open_union
 from unionfs.core.union import UnionFs
-from unionfs.core.xattr_ids import ACLS, DEFAULT_ACL
+from unionfs.core.xattr_ids import ACLS
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import FMODE_EXEC, SetAttr
 
@@ -77,7 +77,7 @@ def test_the_root_inherits_nothing_from_the_place_of_the_upper(tmp_path: Path) -
     layers = Layers(tmp_path, STACK)
     with layers.union(lowers_change=True, strict=False) as tree:
         union, before = Frozen(layers, tree), tree.get(b"")
-        os.setxattr(layers.base, DEFAULT_ACL, ACL)
+        os.setxattr(layers.base, DEFAULT_ACL, ACL_OF_1234)
         os.chown(layers.base, -1, 77)
         layers.base.chmod(0o2755)
         union.freeze()

@@ -7,19 +7,15 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from struct import pack
 from typing import Any
 
 import pytest
 
+from tests.helpers.acls import ACL_OF_1234, DEFAULT_ACL
 from tests.helpers.layers import Layers
 from unionfs.core.layer import Fd
 from unionfs.core.workdir import WorkDir
-from unionfs.core.xattr_ids import ACLS, DEFAULT_ACL
-
-# The owner, the user 1234, the group, the mask and all others may do everything.
-_ENTRIES = ((0x01, 7, -1), (0x02, 7, 1234), (0x04, 7, -1), (0x10, 7, -1), (0x20, 7, -1))
-ACL = pack("<I", 2) + b"".join(pack("<HHi", *entry) for entry in _ENTRIES)
+from unionfs.core.xattr_ids import ACLS
 
 
 def test_what_a_crash_left_is_swept(tmp_path: Path) -> None:
@@ -153,7 +149,7 @@ def test_an_open_file_that_nfs_keeps_holds_up_no_removal(
 def test_nothing_inherits_the_default_acl_of_the_workdir(tmp_path: Path) -> None:
     """What is staged would have rights that neither its source nor its directory gives."""
     layers = Layers(tmp_path, {"file": "x", "gone": "x", "dir": {"file": "x"}})
-    os.setxattr(layers.work, DEFAULT_ACL, ACL)
+    os.setxattr(layers.work, DEFAULT_ACL, ACL_OF_1234)
     with layers.union() as tree:
         tree.chmod(b"file", 0o640)
         tree.chmod(b"dir/file", 0o640)
