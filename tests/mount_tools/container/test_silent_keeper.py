@@ -131,6 +131,7 @@ def test_an_interrupt_ends_a_commit_whose_mount_is_stopped_meanwhile(
     container = store.containers.get(container.id)
     daemon = container.process
     assert daemon is not None
+    before = {*_children()}
     try:
         with (point / "file").open("w") as file:
             file.write("more")
@@ -160,7 +161,8 @@ def test_an_interrupt_ends_a_commit_whose_mount_is_stopped_meanwhile(
             daemon.send(signal.SIGCONT)
     finally:
         daemon.send(signal.SIGCONT)
-        wait_until(lambda: not any(map(_waits_for_fuse, _children())), "the child to be gone")
+        # Until it has ended it has the open file of this process.
+        wait_until(lambda: all(map(_is_over, {*_children()} - before)), "the child to be gone")
         unmount_container(store.containers.get(container.id))
 
 
@@ -175,6 +177,13 @@ def _children() -> list[int]:
             except (OSError, StopIteration):
                 continue
     return [*found, os.getpid()]
+
+
+def _is_over(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def _waits_for_fuse(pid: int) -> bool:
