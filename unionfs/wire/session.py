@@ -135,21 +135,20 @@ def _noting(
 
     The struct of a request that `moves` a name begins with the other directory.
     """
-    readers, programs = listings.readers, told.programs  # empty most of the time
+    readers, programs = listings.readers, told.programs
+
+    def note(nodeid: NodeId, pid: int) -> None:
+        listings.changed(nodeid)
+        told.changed(nodeid, pid)
 
     def handle(request: Request) -> int:
         try:
             return handler(request)
         finally:
-            if readers:
-                listings.changed(request.nodeid)
+            if readers or programs:
+                note(request.nodeid, request.pid)
                 if moves:
-                    listings.changed(abi.RENAME_IN.unpack_from(request.args, request.at)[0])
-            if programs:
-                told.changed(request.nodeid, request.pid)
-                if moves:
-                    target = abi.RENAME_IN.unpack_from(request.args, request.at)[0]
-                    told.changed(target, request.pid)
+                    note(abi.RENAME_IN.unpack_from(request.args, request.at)[0], request.pid)
 
     return handle
 
