@@ -71,12 +71,17 @@ def test_switched_off_it_is_done_without(layers: HandmadeLayers) -> None:
         assert f"without io_uring: {SWITCH} is not Y" in union.log()
 
 
-@pytest.mark.usefixtures("switched_off")
-def test_switched_off_it_cannot_be_required(layers: HandmadeLayers) -> None:
+def _that_requires_it(layers: HandmadeLayers) -> tuple[bytes, Path]:
+    """Return the options of a mount with io_uring=on, and its mount point."""
     layers.layer()
-    words = layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on"
     point = layers.base / "merged"
     point.mkdir()
+    return layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on", point
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_switched_off_it_cannot_be_required(layers: HandmadeLayers) -> None:
+    words, point = _that_requires_it(layers)
     done = run(*helper_command("-f", "-o", words, point), env=helper_environment(), check=False)
     assert done.returncode == 32
     said = f"mount.pyunion: io_uring is not available: {SWITCH} is not Y; leave out io_uring=on\n"
@@ -173,10 +178,7 @@ def test_switched_off_while_a_mount_starts(layers: HandmadeLayers) -> None:
 
 @pytest.mark.usefixtures("switched_off")
 def test_switched_off_while_a_mount_starts_that_requires_it(layers: HandmadeLayers) -> None:
-    layers.layer()
-    words = layer_options(layers.stack, layers.upper, layers.work) + b",io_uring=on"
-    point = layers.base / "merged"
-    point.mkdir()
+    words, point = _that_requires_it(layers)
     command = (sys.executable, "-c", _SWITCHED_OFF_LATER, "-f")
     try:
         done = run(*command, "-o", words, point, env=helper_environment(), check=False)
