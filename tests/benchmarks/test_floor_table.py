@@ -62,6 +62,31 @@ def test_aim_is_in_reach_if_the_floor_in_python_and_the_work_are_within(
     assert line(results, "a name", 1)[-6:] == wanted
 
 
+def test_aim_that_is_held_is_reached() -> None:
+    results = made(overlayfs=1.0, native=0.2, floor_uring=3.1, pyunion_uring=3.0)
+    assert line(results, "a name", 1)[-1] == "reached"
+
+
+def test_row_behind_a_peer_is_shown_with_what_is_in_reach() -> None:
+    taken = {"overlayfs": 1.0, "native": 0.5, "floor-uring": 2.0, "mergerfs": 3.0}
+    taken |= {"floor-python-uring": 2.2, "pyunion-uring": 4.0}
+    results = made(**{name.replace("-", "_"): took for name, took in taken.items()})
+    for name, cpu in (("native", 1.0), ("floor-uring", 2.0), ("mergerfs", 4.0)):
+        results.series["miss"][name].cpu_ms = [cpu]
+    results.series["miss"]["floor-python-uring"].cpu_ms = [5.0]
+    results.series["miss"]["pyunion-uring"].cpu_ms = [6.0]
+    wanted = ["on", "3.00", "2.00", "2.20", "2.70", "4.00", "yes"]
+    assert line(results, "a name", 2)[1:] == wanted
+    wanted = ["on", "1.00", "0.50", "1.25", "1.50", "1.50", "not in Python"]
+    assert line(results, "a name, processor time")[1:] == wanted
+
+
+def test_row_level_with_the_best_peer_is_not_behind() -> None:
+    results = made(overlayfs=1.0, mergerfs=3.0, pyunion_uring=3.001)
+    with pytest.raises(IndexError):
+        line(results, "a name", 2)
+
+
 def test_mean_is_of_the_sums_of_all_rows() -> None:
     results = made(overlayfs=1.0, native=1.0, floor_python_uring=1.0)
     results.add_row(Row(name="other", title="another", how="by hand"))
