@@ -24,6 +24,7 @@ from mount_tools.container.root_options import RootOrder
 from mount_tools.daemon import log as log_to
 from mount_tools.daemon.detach import BUG, Outcome
 from mount_tools.daemon.handover import GRACE, await_predecessor
+from mount_tools.daemon.open_files import allow_many_files
 from mount_tools.daemon.serve import serve
 from mount_tools.mount.mount_options import MountOptions
 from unionfs.errors import ConfigError, MountError, error_text
@@ -43,7 +44,8 @@ class RootServer:
     def __init__(self, order: RootOrder, fuse: int) -> None:
         """Begin to open the union; `fuse`, an open /dev/fuse, is closed in the end.
 
-        The caller holds the container's lock until `serve` returns.  Raises StoreError.
+        The caller holds the container's lock until `serve` returns.  Changes the limit of open
+        files of this process.  Raises StoreError.
         """
         self._upper = os.fsencode(order.upper)
         self._fuse = fuse
@@ -53,6 +55,7 @@ class RootServer:
         self._live = False
         self._begun = threading.Event()  # or ended
         self._outcome = Outcome(BUG)
+        allow_many_files()  # as long as there is no thread
         self._thread = threading.Thread(
             target=self._run, args=(order,), name="fuse-root", daemon=True
         )

@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import resource
 import signal
 import sys
 import threading
@@ -24,6 +23,7 @@ from functools import partial
 from mount_tools.daemon.attend import Attendant, joined, takes_signals
 from mount_tools.daemon.detach import BUG, OK, SYSTEM, WATCHED, Outcome
 from mount_tools.daemon.handover import announced_closing, await_predecessor
+from mount_tools.daemon.open_files import allow_many_files
 from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Running, Transport, load_transport
 from mount_tools.mount.fuse import FuseMount, adopt, mount_fuse
@@ -63,7 +63,7 @@ def serve(
     Raises `ConfigError` or `MountError` with nothing mounted.
     """
     os.umask(0)
-    _raise_file_limit()
+    allow_many_files()
     transport = load_transport(options)
     # What is missing must be known before anything is mounted.
     if transport.on_trio:
@@ -117,11 +117,6 @@ def covers_our_code(directory: str) -> bool:
     inside = os.path.realpath(directory).rstrip("/") + "/"
     ours = (*_LIBRARIES, sys.prefix, sys.base_prefix, *sys.path)
     return any(f"{os.path.realpath(path)}/".startswith(inside) for path in ours)
-
-
-def _raise_file_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

@@ -22,6 +22,14 @@ def few_descriptors(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def room_for_files(pid: int) -> int:
+    """Return how many descriptors process `pid` can have before its table has to grow."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("FDSize:"):
+            return int(line.split()[1])
+    raise AssertionError("/proc/PID/status has no FDSize")
+
+
 def make_deep(top: Path, name: bytes, levels: int) -> None:
     """Make `levels` directories in each other beneath `top`, and an empty file in the last."""
     fd = os.open(top, os.O_RDONLY)

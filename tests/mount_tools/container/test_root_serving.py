@@ -24,8 +24,10 @@ from mount_tools.container.root_options import Point, RootOrder, root_order
 from mount_tools.container.root_serving import RootServer
 from mount_tools.daemon.detach import BUG
 from mount_tools.daemon.handover import is_locked
+from mount_tools.daemon.open_files import ROOM
 from mount_tools.mount.fuse import open_device
 from tests.helpers.children import run, spawn, wait
+from tests.helpers.descriptors import room_for_files
 from tests.helpers.mounts import mount_type
 from tests.helpers.mounts import run as run_program
 
@@ -63,6 +65,19 @@ def serving(order: RootOrder, point: Path, after: Callable[[], None] = lambda: N
     os.read(live, 1)
     os.close(live)
     return pid
+
+
+def test_its_process_has_room_for_many_files_before_it_has_threads(
+    store: Store, box: Container
+) -> None:
+    def work() -> None:
+        before = room_for_files(os.getpid())
+        refused = patch.object(Thread, "start", side_effect=RuntimeError("no threads"))
+        with refused, pytest.raises(StoreError, match="no thread can be started"):
+            RootServer(root_order(store, box), open_device())
+        assert before < ROOM <= room_for_files(os.getpid())
+
+    run(work)
 
 
 @pytest.mark.parametrize("transport", ["dev_fuse", "pyfuse3"])
