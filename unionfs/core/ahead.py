@@ -26,7 +26,10 @@ from contextlib import suppress
 from unionfs.core.layer import Fd, Layer, RealDir
 
 COLD_NS = 100_000
-"""The reading of a directory that is in memory waits for less: only for a neighbour on the CPU."""
+"""The reading of a directory that is in memory waits for less: only for a neighbour on the CPU.
+
+A merged directory is many of them, of which each can meet a neighbour.
+"""
 
 MOST = 64
 _MOST_LEVELS = 32  # fds
@@ -68,11 +71,12 @@ class ReadAhead:
 
     def loaded(self, reals: Sequence[RealDir], waited_ns: int) -> None:
         """Note that a program has read the directories `reals`, and waited so many ns."""
-        if waited_ns < COLD_NS and not self._levels:
+        cold = waited_ns >= COLD_NS * len(reals)
+        if not cold and not self._levels:
             return
         with self._changed:
             self._lead -= 1
-            if waited_ns >= COLD_NS and not self._closed:
+            if cold and not self._closed:
                 for real in reals:
                     self._begin_at(real)
             if self._levels and self._waits and self._lead < MOST // 2:

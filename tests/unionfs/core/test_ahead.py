@@ -14,7 +14,7 @@ import pytest
 
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.core import ahead, lookup
-from unionfs.core.layer import Fd
+from unionfs.core.layer import Fd, FdCache, Layer, RealDir, open_dir
 from unionfs.types import ROOT_NODEID
 
 DIRS = 200
@@ -95,6 +95,22 @@ def test_a_program_that_walks_on_makes_room_for_more(
                     assert below_it is not None
                     (*_,) = union.listdir(below_it.nodeid, 0)
     assert reader.read.count("d7") == 1
+
+
+@pytest.mark.parametrize("depth", [1, 2, 64])
+def test_a_merged_directory_is_cold_if_each_of_its_directories_is(
+    lower: Path, depth: int, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loaded machine delays each of many quick system calls a little."""
+    monkeypatch.setattr(ahead, "COLD_NS", 1000)
+    root = RealDir(Layer(os.fsencode(lower), open_dir(b"/"), 0, 0, 0, b"", FdCache(1)), None, b"")
+    root.pin(open_dir(os.fsencode(lower)))
+    ahead_of = ahead.ReadAhead(reader.start)
+    ahead_of.loaded([root] * depth, 1000 * depth - 1)
+    assert reader.threads == []
+    ahead_of.loaded([root] * depth, 1000 * depth)
+    assert len(reader.threads) == 1
+    ahead_of.close()
 
 
 def test_what_cannot_be_read_ahead_is_no_error(union: UnionFs, reader: Reader, lower: Path) -> None:
