@@ -32,6 +32,7 @@ from layerstore.errors import InvalidDigest, NotFound, StoreError
 from layerstore.images.images import ImageStore
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest
+from layerstore.user import home_directory, user_id
 from layerstore.volumes import VolumeStore
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def default_root() -> Path:
     given = os.environ.get("PYUNION_ROOT")
     if given:
         return Path(given)
-    if os.geteuid() == 0:
+    if user_id() == 0:
         return _SYSTEM_ROOT
     return user_data() / "pyunion"
 
@@ -65,13 +66,15 @@ def user_data() -> Path:
     Raises StoreError if there is none.  Source: XDG Base Directory Specification.
     """
     given = os.environ.get("XDG_DATA_HOME")
-    try:
-        return Path(given) if given else Path.home() / ".local" / "share"
-    except RuntimeError:
+    if given:
+        return Path(given)
+    home = home_directory()
+    if home is None:
         raise StoreError(
-            f"the user {os.geteuid()} has no home directory for a store: set HOME, or name the "
+            f"the user {user_id()} has no home directory for a store: set HOME, or name the "
             "store by --root or PYUNION_ROOT"
-        ) from None
+        )
+    return home / ".local" / "share"
 
 
 class Store:

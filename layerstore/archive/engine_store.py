@@ -53,6 +53,7 @@ from layerstore.oci.reference import ENGINE_PREFIX, Reference, parse_reference
 from layerstore.progress import Progress, Report, Status, silent, ticker
 from layerstore.store import Store, user_data
 from layerstore.tar.pipeline import Tick
+from layerstore.user import user_id
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.privilege import is_machine_root
 
@@ -187,7 +188,7 @@ def parse_source(text: str) -> tuple[EngineStore, str]:
 
 
 def _default_root() -> Path:
-    if os.geteuid() == 0:
+    if user_id() == 0:
         return Path("/var/lib/containers/storage")
     return user_data() / "containers" / "storage"
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from layerstore.user import home_directory, user_id
+
 _LARGEST = 8 << 20  # bytes of a file that configures something
 
 
@@ -37,10 +39,10 @@ class Locations:
     ) -> Locations:
         """Return the locations of this user; `root` replaces / in the paths of the machine."""
         variables = os.environ if environment is None else environment
-        user = os.geteuid()
-        home = Path(variables.get("HOME") or os.path.expanduser("~"))
-        if home == Path("~"):  # no user of /etc/passwd: nothing is read from the working directory
-            home = root
+        user = user_id()
+        given = variables.get("HOME")
+        # For a user that /etc/passwd lacks nothing is read from the working directory.
+        home = Path(given) if given else home_directory() or root
         cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
         own = cache if user else root / "var" / "cache"
         registries_conf = variables.get("CONTAINERS_REGISTRIES_CONF")

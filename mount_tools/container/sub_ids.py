@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from layerstore.user import remember_user, user_id
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.namespaces import CLONE_NEWUSER, map_to_root, unshare
 
@@ -103,6 +104,7 @@ def enter() -> None:
     Raises OSError if the kernel refuses the namespace.
     """
     global _single_because
+    remember_user(user_id())
     _single_because = _enter()
 
 

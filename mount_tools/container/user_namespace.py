@@ -16,6 +16,7 @@ from contextlib import suppress
 from layerstore.containers.container import Container
 from layerstore.db.processes import way_in
 from layerstore.errors import StoreError
+from layerstore.user import remember_user, user_id
 from mount_tools.container import sub_ids
 from unionfs.syscalls.namespaces import CLONE_NEWUSER, setns
 
@@ -49,6 +50,7 @@ def read_all(container: Container | None = None) -> None:
             return
         fd = os.open(f"/proc/{way_in(container.init)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            remember_user(user_id())
             setns(fd, CLONE_NEWUSER)
         finally:
             os.close(fd)

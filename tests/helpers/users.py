@@ -82,14 +82,19 @@ def give(top: Path) -> None:
 
 
 def as_user(home: Path, *commands: str | list[str]) -> subprocess.CompletedProcess[str]:
-    """Run the commands; of one that begins with $ the rest is for the shell."""
+    """Run the commands; of one that begins with $ the rest is for the shell.
+
+    The store is where an ordinary user has it by default, in their $XDG_DATA_HOME.
+    """
     lines = [json.dumps(_words(command)) for command in commands]
+    environment = {**helper_environment(), "XDG_DATA_HOME": f"{home}/data", "HOME": str(home)}
+    environment.pop("PYUNION_ROOT", None)
     return subprocess.run(
         [sys.executable, "-m", "tests.helpers.pyunion_as_user"],
         input="\n".join(lines),
         capture_output=True,
         text=True,
-        env={**helper_environment(), "PYUNION_ROOT": f"{home}/store", "HOME": str(home)},
+        env=environment,
         cwd=REPOSITORY,
         timeout=120,
         check=False,

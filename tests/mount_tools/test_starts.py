@@ -22,7 +22,7 @@ OURS = ("layerstore", "mount_tools", "unionfs")
 RUN = {
     "": "layerstore mount_tools unionfs",
     "layerstore": "blobs containers db errors given_file images layer_uses layers oci store "
-    "volumes",
+    "user volumes",
     "layerstore.containers": "container containers names",
     "layerstore.db": "container_table database durability file_locks foundation image_table "
     "layer_table leases processes reserve schema staging volume_table",

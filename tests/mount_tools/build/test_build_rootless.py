@@ -89,8 +89,8 @@ def test_the_container_of_a_failed_step_can_be_removed(home: Path) -> None:
         home, f"pyunion import {home}/root one:1", f"pyunion build -t made {home}/context"
     )
     assert done.returncode == 3, done
-    (kept,) = (home / "store/containers").iterdir()
+    (kept,) = (home / "data/pyunion/containers").iterdir()
     done = as_user(home, f"pyunion rm {kept.name}", "pyunion check")
     assert done.returncode == 0, done
     assert not kept.exists()
-    assert list((home / "store/staging").iterdir()) == []
+    assert list((home / "data/pyunion/staging").iterdir()) == []

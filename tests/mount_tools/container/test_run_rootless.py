@@ -126,7 +126,7 @@ def test_user_has_volumes_with_the_images_files(home: Path) -> None:
     assert done.stdout.splitlines()[1:3] == ["busybox", "cat"]
     assert "kept\ndata\ntools\ntools\ndata\n" in done.stdout
     assert "only root: /etc/subuid has no line for " in done.stdout
-    assert list((home / "store/volumes").iterdir()) == []
+    assert list((home / "data/pyunion/volumes").iterdir()) == []
 
 
 def test_user_pauses_and_sees_the_processes(home: Path) -> None:

@@ -123,11 +123,15 @@ def test_other_users_run_own_files_and_leave_nothing(home: Path) -> None:
     assert "1000 1001\n5 6\n" in done.stdout
     owners = {
         (path.lstat().st_uid, path.lstat().st_gid)
-        for path in (home / "store/layers").rglob("of1000")
+        for path in (home / "data/pyunion/layers").rglob("of1000")
     }
     assert owners == {(FIRST + 999, FIRST + 1000)}
     assert as_user(home, "pyunion rmi two:1", "pyunion prune -af", "pyunion check").returncode == 0
-    left = [path for path in (home / "store/layers").iterdir() if stat.S_ISDIR(path.stat().st_mode)]
+    left = [
+        path
+        for path in (home / "data/pyunion/layers").iterdir()
+        if stat.S_ISDIR(path.stat().st_mode)
+    ]
     assert left == []
 
 
