@@ -39,6 +39,7 @@ from layerstore.errors import (
     NoSuchContainer,
     NoSuchImage,
     NotFound,
+    shown,
 )
 from layerstore.images.images import Image, ImageStore
 from layerstore.layers import LayerStore
@@ -330,11 +331,7 @@ class ContainerStore(DirectoryPart):
         alone = nullcontext() if lost else self.lock(container)
         with self._leases.lease("work", "rm"), alone:
             with self._database.transaction():
-                if self.get(container.id).running:
-                    raise Conflict(
-                        f"You cannot remove a running container {container.id}. Stop the container "
-                        "before attempting removal or force remove"
-                    )
+                _refuse_removal(self.get(container.id))
                 self._leases.hold("gone", container.id)
                 uses = self._volumes.uses_of(container.id)
                 self._rows.delete(container.id)
@@ -416,6 +413,20 @@ def _checked_name(name: str) -> str:
             f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )
     return found[1]
+
+
+def _refuse_removal(container: Container) -> None:
+    """Raise Conflict if the container is in use."""
+    if container.running and container.mount_point is not None:
+        raise Conflict(
+            f"You cannot remove container {container.id}, which is mounted on "
+            f"{shown(container.mount_point)}. Unmount it before attempting removal or force remove"
+        )
+    if container.running:
+        raise Conflict(
+            f"You cannot remove a running container {container.id}. Stop the container before "
+            "attempting removal or force remove"
+        )
 
 
 def make_upper(path: Path, below: Path | None) -> None:

@@ -288,6 +288,18 @@ class Group:
         assert isinstance(found, Command | Group)
         return found
 
+    def named(self, path: str, name: str) -> Command | Group:
+        """Return the command that the user calls `name`.
+
+        Raises WrongWords if there is none, with what may be meant, or what to do instead.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        from mount_tools.cli.not_offered import unknown_command  # only for a mistake
+
+        raise WrongWords(unknown_command(path, name, self.names()), OPERAND_ERROR)
+
     def parse(self, path: str, words: Sequence[str]) -> FlagParser:
         """Return the group's own flags in `words`, and as operands the command and its words.
 
@@ -301,9 +313,7 @@ class Group:
         if not rest:
             self.show_help(path)
             return
-        found = self.find(rest[0])
-        if found is None:
-            raise WrongWords(self.help_text(path), OPERAND_ERROR)
+        found = self.named(path, rest[0])
         found.run(f"{path} {rest[0]}", rest[1:], invocation)
 
     def show_help(self, path: str) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from layerstore.errors import StoreError
 from mount_tools.cli.errors import Exit, TemplateError, WrongWords
 from mount_tools.cli.flags import Option
-from mount_tools.cli.framework import OPERAND_ERROR, Command, Group
+from mount_tools.cli.framework import Group
 from mount_tools.cli.invocation import Invocation, complain, note
 from mount_tools.cli.output.standard_output import standard_output
 from unionfs.errors import error_text
@@ -100,7 +100,7 @@ class Top(Group):
         """
         parsed = self.parse(PROGRAM, words)
         name = next(iter(parsed.operands), "")
-        found = self._found(name) if name else None
+        found = self.named(PROGRAM, name) if name else None
         if parsed.values["version"]:
             from mount_tools.cli.commands.info_cmd import own_version
 
@@ -117,20 +117,6 @@ class Top(Group):
             found.run(f"{PROGRAM} {name}", parsed.operands[1:], invocation)
         finally:
             invocation.close()
-
-    def _found(self, name: str) -> Command | Group:
-        found = self.find(name)
-        if found is not None:
-            return found
-        from mount_tools.cli.not_offered import command_text, nearest  # only for a mistake
-
-        instead = command_text(PROGRAM, name)
-        if instead is None:
-            near = nearest(name, self.names())
-            meant = f" Did you mean '{near}'?" if near else ""
-            what = f"{PROGRAM}: '{name}' is not a {PROGRAM} command.{meant}"
-            instead = f"{what}\nSee '{PROGRAM} --help'"
-        raise WrongWords(instead, OPERAND_ERROR)
 
 
 top = Top(

@@ -157,10 +157,15 @@ FLAGS = {
 }
 
 
-def command_text(program: str, name: str) -> str | None:
-    """Return a sentence for a command of docker that is not offered, None for any other."""
-    instead = COMMANDS.get(name)
-    return None if instead is None else f"{program} has no {name}: {instead}"
+def unknown_command(path: str, name: str, known: Sequence[str]) -> str:
+    """Return the error for a command that is not one of `known`, those of the group `path`."""
+    program, _, group = path.partition(" ")
+    command = f"{group} {name}".strip()
+    if name in COMMANDS:
+        return f"{program} has no {command}: {COMMANDS[name]}"
+    near = _nearest(name, known)
+    meant = f" Did you mean '{near}'?" if near else ""
+    return f"{program}: '{command}' is not a {program} command.{meant}\nSee '{path} --help'"
 
 
 def flag_text(command: str | None, flag: str) -> str | None:
@@ -169,6 +174,6 @@ def flag_text(command: str | None, flag: str) -> str | None:
     return None if instead is None else f"pyunion has no {flag}: {instead}"
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
+def _nearest(word: str, known: Sequence[str]) -> str:
     """Return the word of `known` that is most like `word`, or "" if none is like it."""
     return next(iter(get_close_matches(word, known, n=1)), "")

@@ -8,6 +8,8 @@ Source: moby `api/types/container/host_config.go`, `daemon/volumes.go`, `daemon/
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
 
 from layerstore.errors import Conflict, StoreError, shown
@@ -34,12 +36,20 @@ from mount_tools.container.rights import (
 )
 from unionfs.light_typing import NamedTuple
 
+_HOSTNAME = r"[A-Za-z0-9_.-]{1,64}"
 HOST_NETWORK = "host"
 NO_NETWORK = "none"
 
 _LIMITS = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")
 _NO_NEW_PRIVILEGES = "no-new-privileges"
 _SECCOMP = "seccomp="
+
+
+def checked_hostname(name: str) -> str:
+    """Return a host name that the kernel and /etc/hosts take; raises StoreError for another."""
+    if not re.fullmatch(_HOSTNAME, name):
+        raise StoreError(f"invalid hostname {name!r}: give another with --hostname")
+    return name
 
 
 class HostConfig(NamedTuple):
@@ -116,6 +126,12 @@ class HostConfig(NamedTuple):
             *(one.target for one in self.tmpfs),
             *(one.target for one in (*self.named, *self.mounts)),
         ]
+
+    def refuse_missing(self) -> None:
+        """Raise StoreError if what is to be bound of the host does not exist."""
+        for volume in self.volumes:
+            if not os.path.exists(volume.source):
+                raise StoreError(f"{volume.source} does not exist: create it, or correct the path")
 
     @property
     def rights(self) -> Rights:

@@ -12,7 +12,6 @@ Threading: one thread until the outer process is forked; then `root_serving` has
 from __future__ import annotations
 
 import os
-import re
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +41,7 @@ from mount_tools.container.handshake import (
     Silence,
     Terminal,
 )
-from mount_tools.container.host_config import host_config
+from mount_tools.container.host_config import checked_hostname, host_config
 from mount_tools.container.init import Inside, run_outer
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import RunOrder
@@ -67,8 +66,6 @@ from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MS_NODEV
 from unionfs.syscalls.namespaces import adopt_orphans
 from unionfs.syscalls.privilege import is_machine_root
-
-_HOSTNAME = r"[A-Za-z0-9_.-]{1,64}"
 
 
 class _Start(NamedTuple):
@@ -242,13 +239,9 @@ def _inside_of(
     """Return what the container looks like inside, and what its daemon serves there."""
     store, launch = start.store, start.launch
     config = RunConfig(container.config)
-    hostname = config.hostname or container.short
-    if not re.fullmatch(_HOSTNAME, hostname):
-        raise StoreError(f"invalid hostname {hostname!r}: give another with --hostname")
+    hostname = checked_hostname(config.hostname or container.short)
     host = host_config(config)
-    for volume in host.volumes:
-        if not os.path.exists(volume.source):
-            raise StoreError(f"{volume.source} does not exist: create it, or correct the path")
+    host.refuse_missing()
     if store.volumes.uses_of(container.id):
         from mount_tools.container.volume_content import volumes_to_show
 

@@ -25,7 +25,12 @@ from layerstore.oci.run_config import RunConfig, of_image
 from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.container.devices import parse_device
-from mount_tools.container.host_config import HOST_NETWORK, NO_NETWORK, HostConfig
+from mount_tools.container.host_config import (
+    HOST_NETWORK,
+    NO_NETWORK,
+    HostConfig,
+    checked_hostname,
+)
 from mount_tools.container.limits import parse_limits, size_of
 from mount_tools.container.mount_words import (
     StoreVolume,
@@ -211,7 +216,8 @@ def config_of(
     if flags.user is not None:
         config["User"] = flags.user
     if flags.hostname is not None:
-        config["Hostname"] = flags.hostname
+        # docker, too, takes an empty one for none.
+        config["Hostname"] = flags.hostname and checked_hostname(flags.hostname)
     if flags.workdir is not None:
         if not flags.workdir.startswith("/"):
             raise StoreError(

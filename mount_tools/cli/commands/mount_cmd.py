@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from layerstore.errors import StoreError
+from layerstore.containers.container import Container
+from layerstore.errors import NoSuchContainer, NotFound, StoreError
+from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.invocation import Invocation, say
@@ -34,8 +36,22 @@ def mount(
     """
     name, directory = operands
     words = [*options, *(["suid"] if suid else []), *(["dev"] if dev else [])]
-    container = invocation.store.containers.resolve(name)
+    container = _container(invocation.store, name)
     mount_container(invocation.store, container, directory, words)
+
+
+def _container(store: Store, name: str) -> Container:
+    """Return the container; raises NotFound, which says what to do if `name` is an image's."""
+    try:
+        return store.containers.resolve(name)
+    except NoSuchContainer as error:
+        try:
+            store.images.resolve(name)
+        except StoreError:
+            raise error from None
+        raise NotFound(
+            f"{error}, but an image: `mount -t pyunion {name} DIRECTORY` mounts that"
+        ) from None
 
 
 @framework.command(

@@ -86,8 +86,12 @@ def create_container(
 
 
 def _with_volumes_of_others(store: Store, config: Object) -> list[VolumeUse]:
-    """Return the volumes of a new container; binds of --volumes-from are added to `config`."""
+    """Return the volumes of a new container; binds of --volumes-from are added to `config`.
+
+    Raises StoreError, also for a bind of something that does not exist.
+    """
     host = host_config(RunConfig(config))
+    host.refuse_missing()
     if not host.volumes_from:
         return volume_uses(RunConfig(config))
     from mount_tools.container.volumes_from import volumes_from

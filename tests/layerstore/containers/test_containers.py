@@ -222,6 +222,13 @@ def test_running_container_is_not_removed(store: Store, container: Container) ->
         "attempting removal or force remove"
     )
     assert container.directory.is_dir()
+    store.containers.started(container, os.getpid(), mount_point="/on\nit")
+    with pytest.raises(Conflict) as caught:
+        store.containers.remove(container)
+    assert str(caught.value) == (
+        f"You cannot remove container {container.id}, which is mounted on /on\\nit. Unmount it "
+        "before attempting removal or force remove"
+    )
 
 
 def test_removed_container_is_gone_with_all_it_holds(store: Store, container: Container) -> None:

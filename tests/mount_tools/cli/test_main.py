@@ -43,6 +43,10 @@ def test_no_such_command(cli: Cli) -> None:
     assert cli.fails("comit") == (
         "pyunion: 'comit' is not a pyunion command. Did you mean 'commit'?\nSee 'pyunion --help'\n"
     )
+    assert cli.fails("image", "tga") == (
+        "pyunion: 'image tga' is not a pyunion command. Did you mean 'tag'?\n"
+        "See 'pyunion image --help'\n"
+    )
     assert cli.fails("--nope", status=125) == "unknown flag: --nope\nSee 'pyunion --help'.\n"
 
 

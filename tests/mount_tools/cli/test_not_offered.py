@@ -12,7 +12,7 @@ from mount_tools.cli.commands.groups import CONTAINER, VOLUME, container, volume
 from mount_tools.cli.framework import Group
 from mount_tools.cli.main import COMMANDS as OFFERED
 from mount_tools.cli.main import top
-from mount_tools.cli.not_offered import COMMANDS, FLAGS, command_text, flag_text
+from mount_tools.cli.not_offered import COMMANDS, FLAGS, flag_text, unknown_command
 
 DIFFERENCES = Path(__file__).resolve().parents[3] / "docs/docker-differences.md"
 
@@ -27,10 +27,12 @@ def test_no_flag_is_both_offered_and_not(name: str) -> None:
 
 
 def test_the_sentences() -> None:
-    assert command_text("pyunion", "compose") == (
+    assert unknown_command("pyunion", "compose", []) == (
         "pyunion has no compose: run containers one by one, or use podman-compose"
     )
-    assert command_text("pyunion", "nonsense") is None
+    assert unknown_command("pyunion container", "update", []) == (
+        "pyunion has no container update: remove the container and create it again"
+    )
     assert flag_text("run", "--restart") == (
         "pyunion has no --restart: use a unit of systemd with Restart= and `pyunion run` in it"
     )

@@ -31,5 +31,12 @@ def test_refusals(cli: Cli, base: Image) -> None:
     assert cli.fails("create", "--pull", "never", "nope") == "Error: No such image: nope:latest\n"
     assert "requires at least 1 argument" in cli.fails("create")
     assert cli.fails("create", "--nope", "busy:1", status=125).startswith("unknown flag: --nope\n")
+    for flags, said in (
+        (["-v", "/no/such/place:/x"], "/no/such/place does not exist: create it"),
+        (["--mount", "type=bind,src=/no/such/place,dst=/x"], "/no/such/place does not exist"),
+        (["-h", "a b"], "invalid hostname 'a b'"),
+    ):
+        assert said in cli.fails("create", *flags, "busy:1")
+    assert cli.ok("ps", "-aq", "--no-trunc").split() == [first]
     assert "network nope not found" in cli.fails("create", "--network", "nope", "busy:1")
     cli.ok("create", "--network=host", "--init", "busy:1")

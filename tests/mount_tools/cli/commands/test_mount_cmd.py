@@ -52,6 +52,15 @@ def test_a_mount_point_that_is_not_utf_8(cli: Cli, base: Image, tmp_path: Path) 
             cli.ok("umount", name)
 
 
+def test_what_is_no_container(cli: Cli, base: Image, tmp_path: Path) -> None:
+    assert cli.fails("mount", "nope", str(tmp_path)) == "Error: No such container: nope\n"
+    for name in ("busy:1", base.id.short):
+        assert cli.fails("mount", name, str(tmp_path)) == (
+            f"Error: No such container: {name}, but an image: `mount -t pyunion {name} DIRECTORY` "
+            "mounts that\n"
+        )
+
+
 def test_an_option_that_is_not_known(cli: Cli, base: Image, tmp_path: Path) -> None:
     cli.ok("create", "--name", "box", "busy:1")
     said = cli.fails("mount", "-o", "nonsense", "box", str(tmp_path))
