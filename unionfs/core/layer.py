@@ -141,6 +141,18 @@ class RealDir:
             return fd
         return self.layer.fds.open(self)
 
+    def fd_to_list(self) -> Fd:
+        """Like `fd`, for a directory whose fd may not be needed again: see `keep`."""
+        fd = self._fd
+        if fd is not None:
+            return fd
+        return self.layer.fds.open_unkept(self)
+
+    def keep(self, fd: Fd) -> None:
+        """Keep `fd`, from `fd_to_list`, for the next caller of `fd`."""
+        if self._fd is None:
+            self.layer.fds.keep(self, fd)
+
     def pin(self, fd: Fd) -> None:
         """Keep `fd` for ever: the directory has no name, or is about to lose it."""
         self.pinned = True
@@ -184,6 +196,21 @@ class FdCache:
     def __len__(self) -> int:
         with self.lock:
             return sum(ref() is not None for ref in self._open)
+
+    def open_unkept(self, real: RealDir) -> Fd:
+        """Like `open`, but keep only the fds of the directories above `real`."""
+        layer, parent = real.layer, real.parent
+        if (layer.remote and not layer.is_upper) or parent is None:
+            return self.open(real)
+        with self.lock:
+            fd = parent._fd
+            return self._open_next(real, self.open(parent) if fd is None else fd)
+
+    def keep(self, real: RealDir, fd: Fd) -> None:
+        """Keep `fd`, which `open_unkept` returned for `real`."""
+        with self.lock:
+            if real._fd is None:
+                self._keep(real, fd)
 
     def open(self, real: RealDir) -> Fd:
         """Open `real`, and each directory between it and the nearest open one above."""

@@ -1,7 +1,7 @@
 """lookup: find the real files and directories of a name.
 
-Decided here and only here: which layer provides a name, which directories are
-merged, and how a real file or directory becomes an inode of the union.
+Decided here and only here: how a real file or directory becomes an inode of the union, and
+what is looked at for that.  Which layer provides a name is decided by `merge`.
 
 At the first lookup in a directory all its real directories are read.  After that a lookup
 takes dictionary look-ups, whatever the number of layers, and one stat(2) if the name
@@ -28,7 +28,6 @@ from unionfs.core.file_marks import (
 )
 from unionfs.core.inode import (
     ABSENT,
-    LOW_SHIFT,
     LOWER,
     POSITION_MASK,
     WHITED_OUT,
@@ -42,16 +41,11 @@ from unionfs.core.inode import (
 )
 from unionfs.core.layer import GONE, RealDir
 from unionfs.core.link_index import LinkIndex, entry_name
+from unionfs.core.merge import merge_locked
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.real_file import stat_node
-from unionfs.core.redirect import (
-    follow_beneath,
-    follow_dir,
-    lower_names,
-    marks_of,
-    split_redirect,
-)
+from unionfs.core.redirect import follow_dir, lower_names, split_redirect
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import (
     DT_DIR,
@@ -239,14 +233,12 @@ def load_locked(state: State, d: Dir) -> Loaded:
     if d.dead:
         raise fs_error(errno.ENOENT)
     began, used_before = perf_counter_ns(), thread_time_ns()
-    if not d.resolved:
-        resolve_locked(state, d)
     found = Scan()
     if d.upper is not None:
         found = scan(state.marks, d.upper.fd(), xwhiteouts=d.upper.xwhiteouts)
         if found.opaque:
-            d.lowers, d.merged = (), False
-    loaded = d.loaded = Loaded(found.names, found.whiteouts, *_merge(state, d.lowers))
+            d.lowers, d.merged, d.resolved = (), False, True
+    loaded = d.loaded = Loaded(found.names, found.whiteouts, *merge_locked(state, d))
     if state.ahead is not None:
         reals = d.lowers if d.upper is None else (d.upper, *d.lowers)
         took, used = perf_counter_ns() - began, thread_time_ns() - used_before
@@ -286,75 +278,6 @@ def reread_name_locked(state: State, d: Dir, name: bytes) -> None:
         loaded.upper[name] = upper_entry(st)
     elif hidden:
         loaded.whiteouts.add(name)
-
-
-def _merge(
-    state: State, lowers: tuple[RealDir, ...]
-) -> tuple[dict[bytes, int], dict[bytes, tuple[int, ...]]]:
-    """Return the `lower` and `lower_dirs` of `Loaded` for the merged directories `lowers`."""
-    low: dict[bytes, int] = {}
-    several: dict[bytes, tuple[int, ...]] = {}
-    closed: set[bytes] = set()  # whited out, or a file, so nothing beneath shows
-    for position, real in enumerate(lowers):
-        try:
-            found = scan(state.marks, real.fd(), xwhiteouts=real.xwhiteouts)
-        except OSError as error:
-            log.error("the layer directory %r cannot be read: %s", real.full_path(), error)
-            raise fs_error(errno.EIO) from error
-        last = position == len(lowers) - 1
-        for name, packed in found.names.items():
-            if name in closed:
-                continue
-            before = low.get(name)
-            if before is None:
-                low[name] = (
-                    packed >> INO_SHIFT << LOW_SHIFT | position << INO_SHIFT | packed & TYPE_MASK
-                )
-            elif before & TYPE_MASK == DT_DIR == packed & TYPE_MASK:
-                places = several.get(name) or (before >> INO_SHIFT & POSITION_MASK,)
-                several[name] = (*places, position)
-                continue
-            if not last and packed & TYPE_MASK != DT_DIR:
-                closed.add(name)
-        closed |= found.whiteouts
-        if found.opaque:
-            break
-    return low, several
-
-
-def resolve_locked(state: State, d: Dir) -> None:
-    """Read the marks on the real directories of `d`, and decide which of them are merged."""
-    if d.resolved:
-        return
-    follow = state.config.redirect_dir is not RedirectDir.NOFOLLOW
-    stack: list[RealDir] = []
-    for candidate in d.lowers:
-        stack.append(candidate)
-        try:
-            found = marks_of(state.marks, candidate)
-        except OSError as error:
-            log.error("the layer directory %r cannot be read: %s", candidate.full_path(), error)
-            raise fs_error(errno.EIO) from error
-        if found.opaque or candidate.layer.bottom:
-            break
-        if found.redirect is not None and follow and d.parent is not d:
-            stack += _beneath_redirect(state, d, candidate, found.redirect)
-            break
-    d.lowers = tuple(stack)
-    d.merged = len(d.lowers) + (d.upper is not None) > 1
-    d.resolved = True
-
-
-def _beneath_redirect(state: State, d: Dir, real: RealDir, redirect: bytes) -> list[RealDir]:
-    """Return the directories in layers beneath `real` that the redirect on it leads to."""
-    absolute, names = split_redirect(redirect)
-    if not absolute:
-        parents = d.parent.lowers
-        if real.parent in parents:
-            beneath = parents[parents.index(real.parent) + 1 :]
-            return follow_beneath(state.marks, state.lowers, beneath, names[0])
-        names = [*lower_names(d)[:-1], *names]
-    return follow_dir(state.marks, state.lowers[real.layer.number + 1 :], names, redirects=True)
 
 
 def _make_dir(

@@ -65,10 +65,16 @@ def split_redirect(value: bytes) -> tuple[bool, list[bytes]]:
 def marks_of(marks: Marks, real: RealDir) -> DirMarks:
     """Return the marks on a lower directory, which decide what is merged beneath it."""
     fd = real.fd()
-    found = read_dir_marks(marks, fd)
-    real.xwhiteouts, real.impure = found.xwhiteouts, found.impure
+    found = own_marks(marks, real, fd)
     if not found.opaque and not real.layer.bottom and has_aufs_opaque(fd):
         return found._replace(opaque=True)
+    return found
+
+
+def own_marks(marks: Marks, real: RealDir, fd: int) -> DirMarks:
+    """Return the marks in the attributes of a lower directory, open as `fd`, and note them."""
+    found = read_dir_marks(marks, fd)
+    real.xwhiteouts, real.impure = found.xwhiteouts, found.impure
     return found
 
 

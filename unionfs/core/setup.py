@@ -18,8 +18,8 @@ from unionfs.core.config import MAX_LOWERS, OverrideStat, UnionConfig, WhiteoutF
 from unionfs.core.inode import Dir, union_ino
 from unionfs.core.layer import Fd, FdCache, Layer, open_dir
 from unionfs.core.link_index import LinkIndex
-from unionfs.core.lookup import resolve_locked
 from unionfs.core.lost_link_counts import LostLinks
+from unionfs.core.merge import resolve_locked
 from unionfs.core.origin import NO_UUID, decode_origin, one_uuid
 from unionfs.core.owners import Owners
 from unionfs.core.private_mounts import LayerMounts

@@ -25,6 +25,7 @@ import stat
 from unionfs.errors import fs_error
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
+from unionfs.syscalls.getdents import entries
 
 AUFS_PREFIX = b".wh."
 AUFS_META = b".wh..wh."
@@ -33,6 +34,8 @@ AUFS_OPAQUE = b".wh..wh..opq"
 FUSE_OVERLAYFS_PREFIX = "user.fuseoverlayfs."
 
 DT_FIFO, DT_CHR, DT_DIR, DT_BLK, DT_REG, DT_LNK, DT_SOCK = 1, 2, 4, 6, 8, 10, 12
+# An entry of these types is no whiteout, except that a file may be one of the xattr form.
+_PLAIN = frozenset((DT_FIFO, DT_DIR, DT_BLK, DT_REG, DT_LNK, DT_SOCK))
 
 # A scanned name is one integer, `st_ino << INO_SHIFT | d_type`: a directory of
 # 100,000 names is remembered without an object for each.
@@ -187,44 +190,33 @@ def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
             raise
         # It is an O_PATH fd: we may search this directory but not read it.
         raise fs_error(errno.EACCES) from None
-    # If a layer has a name and a whiteout of it, the name is visible.
-    found.whiteouts.difference_update(found.names)
+    if found.whiteouts:
+        # If a layer has a name and a whiteout of it, the name is visible.
+        found.whiteouts.difference_update(found.names)
     return found
 
 
 def _scan_open(marks: Marks, fd: int, found: Scan, *, xwhiteouts: bool) -> None:
     """Add the names and whiteouts in the directory `fd` to `found`."""
     names = found.names
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            name = os.fsencode(entry.name)
-            if name.startswith(AUFS_PREFIX):
-                if not name.startswith(AUFS_META):
-                    found.whiteouts.add(name[len(AUFS_PREFIX) :])
-                elif name == AUFS_OPAQUE:
-                    found.opaque = True
+    plain = _PLAIN - {DT_REG} if xwhiteouts else _PLAIN
+    for name, ino, d_type in entries(fd):
+        if name.startswith(AUFS_PREFIX):
+            if not name.startswith(AUFS_META):
+                found.whiteouts.add(name[len(AUFS_PREFIX) :])
+            elif name == AUFS_OPAQUE:
+                found.opaque = True
+            continue
+        if d_type not in plain:
+            try:
+                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
                 continue
-            if entry.is_file(follow_symlinks=False):
-                if xwhiteouts and is_xattr_whiteout(
-                    marks, fd, name, entry.stat(follow_symlinks=False)
-                ):
-                    found.whiteouts.add(name)
-                    continue
-                d_type = DT_REG
-            elif entry.is_dir(follow_symlinks=False):
-                d_type = DT_DIR
-            elif entry.is_symlink():
-                d_type = DT_LNK
-            else:
-                try:
-                    st = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if is_whiteout(st):
-                    found.whiteouts.add(name)
-                    continue
-                d_type = stat.S_IFMT(st.st_mode) >> 12
-            names[name] = entry.inode() << INO_SHIFT | d_type
+            if is_whiteout(st) or (xwhiteouts and is_xattr_whiteout(marks, fd, name, st)):
+                found.whiteouts.add(name)
+                continue
+            d_type = st.st_mode >> 12
+        names[name] = ino << INO_SHIFT | d_type
 
 
 def make_char_whiteout(dir_fd: int, name: bytes) -> None:

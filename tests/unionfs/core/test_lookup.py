@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.counting import count_calls
 from tests.helpers.drivers import OsDriver
 from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, merge_layers, snapshot
@@ -29,27 +30,6 @@ def names(tree: CoreDriver, path: bytes) -> set[bytes]:
 
 
 # -- many layers --
-
-
-def count_calls(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> Counter[str]:
-    """Return how often `action` calls what `os` offers to look at files."""
-    counted: Counter[str] = Counter()
-
-    def wrap(name: str) -> None:
-        original = getattr(os, name)
-
-        def counting(*args: object, **keywords: object) -> object:
-            counted[name] += 1
-            return original(*args, **keywords)
-
-        monkeypatch.setattr(os, name, counting)
-
-    with monkeypatch.context() as patched:
-        monkeypatch = patched
-        for name in ("stat", "open", "scandir", "listdir", "listxattr", "getxattr", "lstat"):
-            wrap(name)
-        action()
-    return counted
 
 
 def test_a_known_upper_file_is_removed_without_looking_at_it(

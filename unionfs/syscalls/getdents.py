@@ -1,0 +1,96 @@
+"""getdents64(2): the entries of an open directory, each with its inode number and type.
+
+`os.scandir` needs eight system calls for an empty directory, since it makes a stream of it
+first; this needs three.
+
+Source: getdents(2); struct linux_dirent64 of <linux/dirent.h>; glibc from 2.30 on, or musl.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterator
+from struct import Struct
+
+from unionfs.syscalls.libc import fail, libc
+
+# d_ino, d_off, d_reclen, d_type; what follows is the name, with a zero at its end.
+_HEAD = Struct("=QqHB")
+_NAME = _HEAD.size
+_SIZE = 32 << 10  # bytes, as readdir(3) takes
+_DOTS = (b".", b"..")
+_DOTS_SIZE = 48
+# What the records of `.` and `..` have from d_reclen on.  Nearly everywhere they come first.
+_DOT, _DOTDOT = (_HEAD.pack(0, 0, _DOTS_SIZE // 2, 4)[16:] + name + b"\0" for name in _DOTS)
+
+_Buffer = ctypes.c_char * _SIZE
+
+_spare: list[tuple[memoryview, ctypes.Array[ctypes.c_char]]] = []
+
+
+def find_call() -> Callable[..., int] | None:
+    """Return the call of the C library, None if that is older than it."""
+    for name in ("getdents64", "getdents"):  # the second is musl's only name for it
+        if hasattr(libc, name):
+            return libc[name]
+    return None
+
+
+call = find_call()
+
+
+def entries(fd: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name, the inode number and the d_type of each entry, without `.` and `..`.
+
+    The directory `fd` is read from its position on, which is its beginning afterwards; no
+    other thread may read from `fd` meanwhile.  The d_type is 0 if the filesystem does not say it.
+    Raises the OSError of getdents64(2): EBADF for an O_PATH fd.
+    """
+    if call is None:
+        yield from _by_stream(fd)
+        return
+    buffer = _spare.pop() if _spare else _new_buffer()
+    data, address = buffer
+    unpack = _HEAD.unpack_from
+    try:
+        while True:
+            length = call(fd, address, _SIZE)
+            if length <= 0:
+                # A directory that was removed while it was open has no entries, as in readdir(3).
+                if length < 0 and ctypes.get_errno() != errno.ENOENT:
+                    raise fail()
+                return
+            chunk = data[:length].tobytes()
+            at = 0
+            if chunk[16:21] == _DOT and chunk[40:46] == _DOTDOT:
+                at = _DOTS_SIZE
+            while at < length:
+                ino, _, size, d_type = unpack(chunk, at)
+                name = chunk[at + _NAME : at + size].split(b"\0", 1)[0]
+                at += size
+                if name not in _DOTS:
+                    yield name, ino, d_type
+    finally:
+        _spare.append(buffer)
+        os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _new_buffer() -> tuple[memoryview, ctypes.Array[ctypes.c_char]]:
+    data = bytearray(_SIZE)
+    return memoryview(data), _Buffer.from_buffer(data)
+
+
+def _by_stream(fd: int) -> Iterator[tuple[bytes, int, int]]:
+    """Like `entries`, with a C library that does not have the call."""
+    with os.scandir(fd) as found:
+        for entry in found:
+            d_type = 0
+            if entry.is_symlink():
+                d_type = 10
+            elif entry.is_dir(follow_symlinks=False):
+                d_type = 4
+            elif entry.is_file(follow_symlinks=False):
+                d_type = 8
+            yield os.fsencode(entry.name), entry.inode(), d_type
