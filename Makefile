@@ -106,16 +106,21 @@ MAN := /usr/local/share/man
 install: $(VENV)/product
 	@# Where PYTHONDONTWRITEBYTECODE is set, each mount would compile all modules.
 	@$(BIN)/python -m compileall -q unionfs layerstore mount_tools
+	@# mount(8) looks in /sbin, and the shell of an ordinary user does not.
 	@$(ROOT) ln -sfn $(CURDIR)/$(BIN)/mount.pyunion /sbin/mount.pyunion
+	@$(ROOT) ln -sfn $(CURDIR)/$(BIN)/mount.pyunion /usr/local/bin/mount.pyunion
 	@$(ROOT) ln -sfn $(CURDIR)/$(BIN)/pyunion /usr/local/bin/pyunion
 	@for section in 1 8; do \
 	    $(ROOT) mkdir -p $(MAN)/man$$section; \
 	    $(ROOT) ln -sfn $(CURDIR)/man/*.$$section $(MAN)/man$$section/; \
 	done
+	@$(ROOT) setpriv --reuid=65534 --regid=65534 --clear-groups test -x $(CURDIR)/$(BIN)/pyunion \
+	    || echo 'only users who can read $(CURDIR) can run pyunion'
 
 .PHONY: uninstall
 uninstall:
-	@for link in /sbin/mount.pyunion /usr/local/bin/pyunion $(MAN)/man[18]/*pyunion*; do \
+	@for link in /sbin/mount.pyunion /usr/local/bin/{mount.pyunion,pyunion} \
+	        $(MAN)/man[18]/*pyunion*; do \
 	    case $$(readlink $$link) in $(CURDIR)/*) $(ROOT) rm -f $$link;; esac; \
 	done
 
