@@ -6,7 +6,6 @@ are bytes and `st_blocks` counts 512-byte blocks.
 
 from __future__ import annotations
 
-import enum
 import os
 
 from unionfs.light_typing import NamedTuple, NewType
@@ -74,29 +73,24 @@ class Renewed(NamedTuple):
     had_one_name: bool
 
 
-class LookedUp(enum.Enum):
-    """Which names of a listing its reader looks up by itself, one after the other.
-
-    The listing need not find out their st_ino, which for a copy takes a lookup, too.
-    """
-
-    NOTHING = enum.auto()
-    DIRECTORIES = enum.auto()
-    EVERYTHING = enum.auto()
-
-
 class DirEntry(NamedTuple):
     """One name of a merged directory.
 
     `cookie` is the offset at which a listing continues after this entry; `d_type` is a
-    DT_* value; `st_ino` is the one that stat(2) shows, or for a name that is `LookedUp` that of
-    the real file.
+    DT_* value; `st_ino` is the one that stat(2) shows.
     """
 
     cookie: int
     name: bytes
     d_type: int
     st_ino: StIno
+
+
+Listed = tuple[int, bytes, int, StIno, Attr | None]
+"""The fields of a `DirEntry`, and the attributes if the name was looked up.
+
+Without a class of its own, since to make an instance for each entry takes time.
+"""
 
 
 class SetAttr:

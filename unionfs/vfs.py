@@ -37,7 +37,7 @@ from unionfs.types import (
     DirEntry,
     Fh,
     Frozen,
-    LookedUp,
+    Listed,
     NodeId,
     Renewed,
     Restored,
@@ -335,10 +335,20 @@ class Extents(Protocol):
         """Answer FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR and their setting counterparts."""
         ...
 
-    def listdir(
-        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
-    ) -> Iterator[DirEntry]:
+    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
         """Like `readdir`, for a directory without an fh."""
+        ...
+
+    def list_looked_up(
+        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+    ) -> Iterator[Listed]:
+        """Do as `listdir`, and as `lookup` for each directory, with `files` for each file too.
+
+        A name has no attributes if it is b"." or b"..", or if `lookup` would fail; its st_ino may
+        then be that of the real file.  `tell` is called with the nodeid of each directory that is
+        looked up, before its attributes are looked at if the kernel may know it already.  The
+        caller drops the reference to an entry that it does not use.
+        """
         ...
 
     def syncdir(self, nodeid: NodeId) -> None:

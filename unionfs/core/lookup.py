@@ -93,6 +93,40 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     return found
 
 
+def lookup_listed(state: State, parent: Dir, name: bytes) -> NodeStat | None:
+    """Do as `lookup` for a file that a listing shows.
+
+    Most such files are in the lowest layer, not known yet, and have one link: they have no marks
+    to be read, and are neither a link nor a copy of another file.
+    """
+    with parent.lock:
+        loaded, kids = parent.loaded, parent.kids
+        packed = None
+        if (
+            loaded is not None
+            and state.layers_immutable
+            and name not in kids
+            and name not in loaded.upper
+            and name not in loaded.whiteouts
+        ):
+            packed = loaded.lower.get(name)
+        if packed is not None:
+            real = parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
+            if real.layer.bottom:
+                st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
+                if st.st_nlink == 1 and not stat.S_ISDIR(st.st_mode):
+                    node = File(parent, name, real, st)
+                    if node.kind == stat.S_IFREG:
+                        node.found_size = st.st_size
+                    table = state.table
+                    with table.lock:
+                        table.add_locked(node, union_ino(real.layer, st.st_ino))
+                        node.nlookup = 1
+                        kids[name] = node
+                    return node, st
+    return lookup(state, parent, name)
+
+
 def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     """Like `lookup`; the caller holds `parent.lock`.
 

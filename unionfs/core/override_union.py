@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -43,7 +43,7 @@ from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import utimens_at
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, LookedUp, NodeId, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Listed, NodeId, SetAttr
 
 _CAPABILITY = b"security.capability"
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
@@ -279,11 +279,22 @@ class OverrideUnion(UnionFs):
 
     # -- listings --
 
-    def listdir(
-        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
-    ) -> Iterator[DirEntry]:
-        entries = super().listdir(nodeid, offset, looked_up)
+    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
+        entries = super().listdir(nodeid, offset)
         return self._with_types(self._table.directory(nodeid), entries)
+
+    def list_looked_up(
+        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+    ) -> Iterator[Listed]:
+        d = self._table.directory(nodeid)
+        entries = super().list_looked_up(nodeid, offset, files, tell)
+        for cookie, name, d_type, st_ino, attr in entries:
+            if attr is not None:
+                d_type = stat.S_IFMT(attr.st.st_mode) >> 12
+            elif d_type == DT_REG:
+                with suppress(OSError):  # a lookup of the name reports the error
+                    d_type = self._d_type(d, name)
+            yield cookie, name, d_type, st_ino, attr
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
         return self._with_types(self._dir_handle(fh), super().readdir(fh, offset))

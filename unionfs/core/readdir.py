@@ -10,15 +10,15 @@ Source: readdir(3); overlayfs.rst "Readdir"; fs/overlayfs/readdir.c.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from unionfs.core.config import Atime
-from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Loaded, union_ino
+from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Loaded, Node, union_ino
 from unionfs.core.layer import Fd
-from unionfs.core.lookup import load_locked, lookup_locked
+from unionfs.core.lookup import load_locked, lookup, lookup_listed, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
-from unionfs.types import DirEntry, LookedUp, StIno
+from unionfs.types import Attr, DirEntry, Listed, NodeId, StIno
 
 
 class Listing:
@@ -39,36 +39,12 @@ _POSITION_MASK = (1 << _GENERATION_SHIFT) - 1
 _DOTS = 2
 
 
-def list_dir(
-    state: State, d: Dir, offset: int, looked_up: LookedUp = LookedUp.NOTHING
-) -> Iterator[DirEntry]:
+def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
     """Yield the entries after cookie `offset`; a removed directory has none."""
-    if offset == 0:
-        with d.lock:
-            if d.dead:
-                return
-            _renew(d, load_locked(state, d))
-        if state.config.atime is Atime.STRICTATIME:
-            _touch_atime(d)
-    loaded = d.loaded
-    if loaded is None:
-        with d.lock:
-            loaded = load_locked(state, d)
-    listing = d.listing
-    if listing is None or d.dead:
+    began = _begin(state, d, offset)
+    if began is None:
         return
-    names, generation = listing.names, listing.generation
-    position = offset & _POSITION_MASK
-    # Offset 0 is no cookie of generation 0, but the beginning.
-    if offset and offset >> _GENERATION_SHIFT != generation:
-        if offset >> _GENERATION_SHIFT == generation - 1 and listing.previous:
-            names, generation = listing.previous, generation - 1
-        else:
-            # Two listings have come meanwhile: rather a name twice than never.
-            position = min(position, _DOTS)
-    base = generation << _GENERATION_SHIFT
-    all_follow = looked_up is LookedUp.EVERYTHING
-    directories_follow = looked_up is LookedUp.DIRECTORIES
+    names, base, position, loaded = began
     if position == 0:
         yield DirEntry(base | 1, b".", DT_DIR, d.st_ino)
     if position <= 1:
@@ -82,14 +58,95 @@ def list_dir(
         if packed is None and name not in loaded.whiteouts:
             packed = loaded.lower.get(name)
         if packed is not None:
-            d_type = packed & TYPE_MASK
-            st_ino: StIno
-            if all_follow or (directories_follow and d_type == DT_DIR):
-                # Not `StIno(...)`: a call for each entry takes time.
-                st_ino = packed >> (INO_SHIFT if in_upper else LOW_SHIFT)  # type: ignore[assignment]
+            st_ino = _entry_ino(state, d, name, packed, in_upper)
+            yield DirEntry(base | (index + _DOTS + 1), name, packed & TYPE_MASK, st_ino)
+
+
+def list_looked_up(
+    state: State,
+    d: Dir,
+    offset: int,
+    files: bool,
+    tell: Callable[[NodeId], object],
+    attr: Callable[[Node, os.stat_result], Attr],
+) -> Iterator[Listed]:
+    """Yield as `list_dir`, and look each directory up, and with `files` every other name too.
+
+    For `tell` see `vfs.Extents.list_looked_up`; `attr` returns the attributes to show of an inode.
+    """
+    began = _begin(state, d, offset)
+    if began is None:
+        return
+    names, base, position, loaded = began
+    if position == 0:
+        yield base | 1, b".", DT_DIR, d.st_ino, None
+    if position <= 1:
+        yield base | _DOTS, b"..", DT_DIR, d.parent.st_ino, None
+    for index in range(max(position - _DOTS, 0), len(names)):
+        name = names[index]
+        loaded = d.loaded or loaded  # as above
+        packed = loaded.upper.get(name)
+        in_upper = packed is not None
+        if packed is None and name not in loaded.whiteouts:
+            packed = loaded.lower.get(name)
+        if packed is None:
+            continue
+        cookie, d_type = base | (index + _DOTS + 1), packed & TYPE_MASK
+        if not files and d_type != DT_DIR:
+            yield cookie, name, d_type, _entry_ino(state, d, name, packed, in_upper), None
+            continue
+        shown = None
+        try:
+            if d_type == DT_DIR:
+                known = d.kids.get(name)
+                if known is not None:
+                    tell(known.nodeid)
+                found = lookup(state, d, name)
+                if known is None and found is not None:
+                    tell(found[0].nodeid)
             else:
-                st_ino = _entry_ino(state, d, name, packed, in_upper)
-            yield DirEntry(base | (index + _DOTS + 1), name, d_type, st_ino)
+                found = lookup_listed(state, d, name)
+            if found is not None:
+                shown = attr(*found)
+        except OSError:
+            pass  # a LOOKUP of the name reports the error
+        if shown is not None:
+            yield cookie, name, d_type, shown.st_ino, shown
+        else:
+            st_ino = StIno(packed >> (INO_SHIFT if in_upper else LOW_SHIFT))
+            yield cookie, name, d_type, st_ino, None
+
+
+def _begin(state: State, d: Dir, offset: int) -> tuple[list[bytes], int, int, Loaded] | None:
+    """Return what a listing from cookie `offset` goes through; None if `d` is a removed directory.
+
+    That is all names of its generation, the generation's bits of a cookie, the position to begin
+    at, and what `d` has.
+    """
+    if offset == 0:
+        with d.lock:
+            if d.dead:
+                return None
+            _renew(d, load_locked(state, d))
+        if state.config.atime is Atime.STRICTATIME:
+            _touch_atime(d)
+    loaded = d.loaded
+    if loaded is None:
+        with d.lock:
+            loaded = load_locked(state, d)
+    listing = d.listing
+    if listing is None or d.dead:
+        return None
+    names, generation = listing.names, listing.generation
+    position = offset & _POSITION_MASK
+    # Offset 0 is no cookie of generation 0, but the beginning.
+    if offset and offset >> _GENERATION_SHIFT != generation:
+        if offset >> _GENERATION_SHIFT == generation - 1 and listing.previous:
+            names, generation = listing.previous, generation - 1
+        else:
+            # Two listings have come meanwhile: rather a name twice than never.
+            position = min(position, _DOTS)
+    return names, generation << _GENERATION_SHIFT, position, loaded
 
 
 def _touch_atime(d: Dir) -> None:

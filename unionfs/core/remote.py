@@ -12,14 +12,15 @@ held; other requests for names in that directory then wait too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from unionfs.core.inode import Dir, File, Node, in_upper, lower_position
 from unionfs.core.layer import RealDir
-from unionfs.core.union import UnionFs
+from unionfs.core.union import DOTS, UnionFs
+from unionfs.core.whiteout import DT_DIR
 from unionfs.syscalls import xattr
-from unionfs.types import Attr, Backing, DirEntry, Fh, LookedUp, NodeId, SetAttr
+from unionfs.types import Attr, Backing, DirEntry, Fh, Listed, NodeId, SetAttr
 
 
 def await_dir(d: Dir) -> None:
@@ -142,11 +143,25 @@ class RemoteUnion(UnionFs):
             return None
         return super().backing(fh)
 
-    def listdir(
-        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
-    ) -> Iterator[DirEntry]:
+    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
         await_dir(self._table.directory(nodeid))
-        return super().listdir(nodeid, offset, looked_up)
+        return super().listdir(nodeid, offset)
+
+    def list_looked_up(
+        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+    ) -> Iterator[Listed]:
+        kids = self._table.directory(nodeid).kids
+        for cookie, name, d_type, st_ino in self.listdir(nodeid, offset):
+            attr = None
+            if (files or d_type == DT_DIR) and name not in DOTS:
+                known = kids.get(name) if d_type == DT_DIR else None
+                if known is not None:
+                    tell(known.nodeid)
+                with suppress(OSError):  # a LOOKUP of the name reports the error
+                    attr = self.lookup(nodeid, name)
+                if attr is not None and known is None and d_type == DT_DIR:
+                    tell(attr.nodeid)
+            yield cookie, name, d_type, st_ino if attr is None else attr.st_ino, attr
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
         await_dir(self._dir_handle(fh))

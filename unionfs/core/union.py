@@ -37,7 +37,7 @@ from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import lookup
 from unionfs.core.owner_rights import may_be_widened, settled
-from unionfs.core.readdir import list_dir
+from unionfs.core.readdir import list_dir, list_looked_up
 from unionfs.core.real_file import (
     at_rest,
     renew_file,
@@ -67,7 +67,7 @@ from unionfs.types import (
     DirEntry,
     Fh,
     Frozen,
-    LookedUp,
+    Listed,
     NodeId,
     Renewed,
     Restored,
@@ -76,7 +76,7 @@ from unionfs.types import (
 from unionfs.vfs import TOUCH
 
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
-_DOTS = (b".", b"..")
+DOTS = (b".", b"..")
 
 
 class UnionFs:
@@ -107,7 +107,7 @@ class UnionFs:
 
     def lookup(self, parent: NodeId, name: bytes) -> Attr | None:
         d = self._table.directory(parent)
-        if name in _DOTS:
+        if name in DOTS:
             node: Node = d if name == b"." else d.parent
             return self._hold(node, stat_node(self._state, node))
         found = lookup(self._state, d, name)
@@ -413,10 +413,14 @@ class UnionFs:
         kinds = {layer.fs_type for layer in layers}
         return 2 if kinds & {OVERLAYFS, ECRYPTFS} else 1
 
-    def listdir(
-        self, nodeid: NodeId, offset: int, looked_up: LookedUp = LookedUp.NOTHING
-    ) -> Iterator[DirEntry]:
-        return list_dir(self._state, self._table.directory(nodeid), offset, looked_up)
+    def listdir(self, nodeid: NodeId, offset: int) -> Iterator[DirEntry]:
+        return list_dir(self._state, self._table.directory(nodeid), offset)
+
+    def list_looked_up(
+        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+    ) -> Iterator[Listed]:
+        d = self._table.directory(nodeid)
+        return list_looked_up(self._state, d, offset, files, tell, self._attr)
 
     def syncfs(self) -> None:
         writable = self._state.writable

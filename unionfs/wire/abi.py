@@ -219,7 +219,10 @@ STATX_OUT = Struct("=QII16x")
 DIRENT = Struct("=QQII")
 
 DIRENT_SIZE = DIRENT.size
-DIRENTPLUS_SIZE = ENTRY_SIZE + DIRENT.size
+# ENTRY_OUT and DIRENT in one call, and the same without attributes
+DIRENTPLUS = Struct(ENTRY_OUT.format + DIRENT.format[1:])
+DIRENTPLUS_BARE = Struct(f"={ENTRY_SIZE}s" + DIRENT.format[1:])
+DIRENTPLUS_SIZE = DIRENTPLUS.size
 
 # FUSE_DEV_IOC_*: ioctls of /dev/fuse
 DEV_IOC_BACKING_OPEN = 0x4010E501

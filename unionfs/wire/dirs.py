@@ -8,7 +8,7 @@ one request for each file if a program wants them, so `Demand` watches whether i
 
 from __future__ import annotations
 
-from unionfs.types import LookedUp, NodeId
+from unionfs.types import NodeId
 from unionfs.vfs import ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -18,7 +18,6 @@ from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
 from unionfs.wire.told import Told
 
-_DT_DIR = 4
 TRIAL = 32  # directories
 PATIENCE = 4 << 20  # bytes of listings, for each name about 170
 WATCHED = 1024  # directories
@@ -147,32 +146,21 @@ class Directories:
         out, begin, nodeid = request.out, request.body, request.nodeid
         if offset == 0:
             self._listings.begin(nodeid, request.pid)
-        at, limit = begin, begin + min(size, request.limit)
-        pack, head, entry_size = abi.DIRENT.pack_into, abi.DIRENTPLUS_SIZE, abi.ENTRY_SIZE
-        no_entry = bytes(entry_size)
-        lookup = self._fs.lookup
-        demand = self._demand
+        at, limit, head = begin, begin + min(size, request.limit), abi.DIRENTPLUS_SIZE
+        demand, fs, put, pid = self._demand, self._fs, self._encoder.put_listed, request.pid
         files = demand.begin(nodeid) if offset == 0 else demand.wanted
-        looked_up = LookedUp.EVERYTHING if files else LookedUp.DIRECTORIES
-        for cookie, name, d_type, st_ino in self._fs.listdir(nodeid, offset, looked_up):
-            length = len(name)
-            end = at + (head + length + 7 & ~7)
+
+        def tell(directory: NodeId) -> None:
+            self._tell(directory, pid)
+
+        for listed in fs.list_looked_up(nodeid, offset, files, tell):
+            _, name, _, _, attr = listed
+            end = at + (head + len(name) + 7 & ~7)
             if end > limit:
+                if attr is not None:
+                    fs.forget(attr.nodeid, 1)
                 break
-            attr = None
-            if (name != b"." and name != b"..") if d_type == _DT_DIR else files:
-                try:
-                    attr = lookup(nodeid, name)
-                except OSError:
-                    attr = None  # a LOOKUP of the name reports the error
-            if attr is None:
-                out[at : at + entry_size] = no_entry
-            else:
-                self._encoder.put_entry(attr, out, at)
-                st_ino = attr.st_ino
-                if d_type == _DT_DIR:
-                    self._tell(attr.nodeid, request.pid)
-            pack(out, at + entry_size, st_ino, cookie, length, d_type)
+            put(listed, out, at)
             out[at + head : end] = name.ljust(end - at - head, b"\0")
             at = end
         if at == begin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stat import S_ISGID, S_ISUID
 from struct import Struct
 
-from unionfs.types import NS, Attr, NodeId
+from unionfs.types import NS, Attr, Listed, NodeId
 from unionfs.wire import abi
 from unionfs.wire.request import Request, Room
 
@@ -13,6 +13,7 @@ FOREVER = 1 << 31  # seconds
 _SUID_SGID = S_ISUID | S_ISGID
 _pack_entry, _pack_attributes = abi.ENTRY_OUT.pack_into, abi.ATTR_OUT.pack_into
 _ENTRY_SIZE = abi.ENTRY_SIZE
+_pack_listed, _pack_bare = abi.DIRENTPLUS.pack_into, abi.DIRENTPLUS_BARE.pack_into
 _pack_whole_entry = Struct(f"{_ENTRY_SIZE}s").pack_into
 
 
@@ -71,6 +72,48 @@ class Encoder:
         if self._written and self._is_unsettled(attr):
             valid = self._entry_unsettled
         _pack_entry(out, at, attr.nodeid, valid, *_fields(attr))
+
+    def put_listed(self, listed: Listed, out: Room, at: int) -> None:
+        """Put an entry of a listing; without attributes the kernel asks for them if it needs them.
+
+        The name is not put.
+        """
+        cookie, name, d_type, st_ino, attr = listed
+        if attr is None:
+            _pack_bare(out, at, b"", st_ino, cookie, len(name), d_type)
+            return
+        valid = self._entry_valid
+        if self._written and self._is_unsettled(attr):
+            valid = self._entry_unsettled
+        nodeid, _, nlink, uid, gid, blocks, st = attr
+        mode, _, _, _, _, _, size, atime, mtime, ctime = st
+        # Not `_fields`: to hand so many values on takes as long as to pack them.
+        _pack_listed(
+            out,
+            at,
+            nodeid,
+            valid,
+            st_ino,
+            size,
+            blocks,
+            atime,
+            mtime,
+            ctime,
+            st.st_atime_ns % NS,
+            st.st_mtime_ns % NS,
+            st.st_ctime_ns % NS,
+            mode,
+            nlink,
+            uid,
+            gid,
+            st.st_rdev & 0xFFFFFFFF,
+            st.st_blksize,
+            0,
+            st_ino,
+            cookie,
+            len(name),
+            d_type,
+        )
 
     def entry(self, attr: Attr, request: Request) -> int:
         self.put_entry(attr, request.out, request.body)

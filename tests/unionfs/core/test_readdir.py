@@ -2,24 +2,128 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
-from tests.helpers.unions import core, nodeid
+from tests.helpers.unions import Content, core, nodeid
 from unionfs.core import readdir
 from unionfs.core.inode import Dir
 from unionfs.core.lookup import NodeStat, lookup_locked
 from unionfs.core.state import State
-from unionfs.types import ROOT_NODEID, DirEntry, LookedUp, NodeId
+from unionfs.types import ROOT_NODEID, DirEntry, Listed, NodeId
 
 
 def listed(tree: CoreDriver, nodeid: NodeId, offset: int = 0) -> list[DirEntry]:
     return list(core(tree).listdir(nodeid, offset))
+
+
+def looked_up(
+    tree: CoreDriver, nodeid: NodeId, *, files: bool, told: list[NodeId] | None = None
+) -> list[Listed]:
+    tell = int if told is None else told.append
+    return list(core(tree).list_looked_up(nodeid, 0, files, tell))
+
+
+def mixed(tmp_path: Path) -> Layers:
+    """Return layers with files of every kind in `d`: of each layer, links, copies, whiteouts."""
+    top: Content = {"d": {"top": "t", "hidden": "", "sub": {}}}
+    layers = Layers(tmp_path, top, {"d": {"low": "l", "up": "u", "gone": "", "hidden": "x"}})
+    low = layers.lowers[1] / "d"
+    os.link(low / "low", low / "link")
+    os.symlink("low", low / "symlink")
+    os.mkfifo(low / "fifo")
+    os.mkdir(low / "only")
+    with layers.union() as tree:
+        tree.chmod(b"d/up", 0o600)
+        tree.unlink(b"d/gone")
+        tree.create(b"d/new", 0o600)
+    return layers
+
+
+def test_what_is_looked_up_by_a_listing_is_as_lookup_finds_it(tmp_path: Path) -> None:
+    layers = mixed(tmp_path)
+    with layers.union() as tree:
+        fs, held = core(tree), nodeid(tree, b"d")
+        entries = looked_up(tree, held, files=True)
+        assert [entry[4] for entry in entries[:2]] == [None, None]
+        assert {name for _, name, *_ in entries[2:]} == {
+            *(b"top", b"hidden", b"sub", b"low", b"up", b"link", b"symlink", b"fifo", b"only"),
+            b"new",
+        }
+        for cookie, name, d_type, st_ino, attr in entries[2:]:
+            assert attr is not None
+            assert attr == fs.lookup(held, name)
+            assert (d_type, st_ino) == (stat.S_IFMT(attr.st.st_mode) >> 12, attr.st_ino)
+            assert DirEntry(cookie, name, d_type, st_ino) in listed(tree, held)
+            fs.forget(attr.nodeid, 1)
+        known = fs.counters()["inodes"]
+        for *_, attr in entries[2:]:
+            assert attr is not None
+            fs.forget(attr.nodeid, 1)
+        # `low` and `link` are one inode.
+        assert fs.counters()["inodes"] == known - len(entries[2:]) + 1
+    with layers.union() as tree:
+        fs, held = core(tree), nodeid(tree, b"d")
+        before = {name: fs.lookup(held, name) for name in (b"low", b"fifo", b"new", b"top")}
+        again = {entry[1]: entry[4] for entry in looked_up(tree, held, files=True)}
+        assert before.items() <= again.items()
+        for attr in [*before.values(), *list(again.values())[2:]]:
+            assert attr is not None
+            fs.forget(attr.nodeid, 1)
+
+
+def test_a_file_that_cannot_be_looked_up_is_listed_without_attributes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mixed(tmp_path).union() as tree:
+        fs, held = core(tree), nodeid(tree, b"d")
+        listed(tree, held)
+        real_stat = os.stat
+
+        def fail(path: int | bytes, **named: Any) -> os.stat_result:
+            if path in (b"up", b"low", b"top"):
+                raise OSError(errno.EIO, "a fault")
+            return real_stat(path, **named)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "stat", fail)
+            entries = looked_up(tree, held, files=True)
+        lacking = {name for _, name, _, _, attr in entries if attr is None}
+        assert lacking == {b".", b"..", b"up", b"low", b"top"}
+        for *_, attr in entries:
+            if attr is not None:
+                fs.forget(attr.nodeid, 1)
+
+
+def test_directories_are_told_before_they_are_looked_at_if_they_are_known(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"d": {"known": {}, "new": {}, "file": ""}}).union() as tree:
+        fs, held = core(tree), nodeid(tree, b"d")
+        known = fs.lookup(held, b"known")
+        assert known is not None
+        tree.chmod(b"d/known", 0o700)
+        modes: dict[NodeId, int] = {}
+
+        def tell(nodeid: NodeId) -> None:
+            modes[nodeid] = stat.S_IMODE(fs.getattr(nodeid).st.st_mode)
+            if nodeid == known.nodeid:
+                tree.chmod(b"d/known", 0o711)
+
+        entries = {entry[1]: entry[4] for entry in fs.list_looked_up(held, 0, False, tell)}
+        seen, new = entries[b"known"], entries[b"new"]
+        assert seen is not None
+        assert new is not None
+        assert entries[b"file"] is None
+        assert modes == {known.nodeid: 0o700, new.nodeid: 0o755}
+        assert stat.S_IMODE(seen.st.st_mode) == 0o711
+        for attr in (known, seen, new):
+            fs.forget(attr.nodeid, 1)
 
 
 def test_cookies_go_on_where_they_stand(tmp_path: Path) -> None:
@@ -57,22 +161,18 @@ def test_names_that_are_looked_up_anyway_are_not_looked_up_for_their_numbers(
             return lookup_locked(state, d, name)
 
         monkeypatch.setattr(readdir, "lookup_locked", counting)
-        names, lookups = {}, {}
-        for looked_up in LookedUp:
-            asked.clear()
-            entries = list(core(tree).listdir(held, 0, looked_up))
-            assert {entry.name for entry in entries} == shown.keys()
-            assert all(entry.st_ino for entry in entries)
-            assert [entry.st_ino for entry in entries[:2]] == [shown[b"."], shown[b".."]]
-            names[looked_up] = {entry.name: entry.st_ino for entry in entries}
-            lookups[looked_up] = asked.copy()
-        assert lookups == {
-            LookedUp.NOTHING: {b"file", b"sub"},
-            LookedUp.DIRECTORIES: {b"file"},
-            LookedUp.EVERYTHING: set(),
-        }
-        assert names[LookedUp.NOTHING] == shown
-        assert names[LookedUp.DIRECTORIES][b"file"] == shown[b"file"]
+        assert {entry.name: entry.st_ino for entry in listed(tree, held)} == shown
+        assert asked == {b"file", b"sub"}
+        asked.clear()
+        numbers = {entry[1]: entry[3] for entry in looked_up(tree, held, files=False)}
+        assert asked == {b"file"}
+        assert numbers == shown
+        asked.clear()
+        numbers = {entry[1]: entry[3] for entry in looked_up(tree, held, files=True)}
+        assert asked == set()
+        assert numbers == shown
+        for name in (b"file", b"sub", b"sub"):
+            core(tree).forget(nodeid(tree, b"d/" + name), 1)
 
 
 def test_a_directory_may_change_while_it_is_read(tmp_path: Path) -> None:
