@@ -107,6 +107,10 @@ class Filesystem(Protocol):
         """Tell the same of `rename`, of a name that the kernel has looked up."""
         ...
 
+    def known(self, parent: NodeId, name: bytes) -> NodeId | None:
+        """Return the nodeid of `name` in directory `parent` if the kernel may have looked it up."""
+        ...
+
     def readlink(self, nodeid: NodeId) -> bytes: ...
 
     def access(self, nodeid: NodeId, mask: int, uid: int, gid: int) -> None:

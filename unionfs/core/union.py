@@ -140,6 +140,10 @@ class UnionFs:
         node = self._table.directory(parent).kids.get(name)
         return type(node) is File and slow_setattr(self._state, node, TOUCH)
 
+    def known(self, parent: NodeId, name: bytes) -> NodeId | None:
+        node = self._table.directory(parent).kids.get(name)
+        return None if node is None else node.nodeid
+
     def readlink(self, nodeid: NodeId) -> bytes:
         with at_rest(self._table.file(nodeid)) as (fd, name):
             return os.readlink(name or b"", dir_fd=fd)

@@ -55,6 +55,7 @@ from unionfs.transports.pyfuse3_answers import (
 )
 from unionfs.types import ROOT_NODEID, DirEntry, Fh, NodeId, SetAttr
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier
+from unionfs.wire.told import Told
 
 # How often to see whether the gate is open again; it is closed for some milliseconds.
 GATE_LOOK_S = 0.0005
@@ -173,8 +174,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
         self.droppers = Workers(MOST_DROPPERS)
         # The inode and the opener of each handle open for writing.
         self._writers: dict[int, tuple[InodeT, Credentials]] = {}
-        # The nodeid behind each open directory; a READDIR names only its handle.
-        self._directories: dict[int, NodeId] = {}
+        # The nodeid behind each open directory, and the thread that opened it; a READDIR names
+        # only its handle.
+        self._directories: dict[int, tuple[NodeId, int]] = {}
+        self._told = Told(Pyfuse3Notifier())
 
     def init(self) -> None:
         self._on_ready(Pyfuse3Notifier())
@@ -208,6 +211,8 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> EntryAttributes:
         attr = self._fs.lookup(NodeId(parent_inode), name)
         if attr is not None:
+            if attr.st_nlink > 1 and not stat.S_ISDIR(attr.st.st_mode):
+                attr = self._told.tell_linked(self._fs, attr, ctx.pid)
             return self._entry(attr)
         if self._answers.absent is None:
             raise FUSEError(errno.ENOENT)
@@ -222,6 +227,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        self._told.tell(NodeId(inode), ctx.pid)
         return self._attributes(self._fs.getattr(NodeId(inode)))
 
     @answered
@@ -270,42 +276,51 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(
-            self._fs.mknod(NodeId(parent_inode), name, mode, rdev, ctx.umask, ctx.uid, ctx.gid)
-        )
+        parent = NodeId(parent_inode)
+        attr = self._fs.mknod(parent, name, mode, rdev, ctx.umask, ctx.uid, ctx.gid)
+        self._told.changed(parent, ctx.pid)
+        return self._entry(attr)
 
     @answered
     async def mkdir(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(
-            self._fs.mkdir(NodeId(parent_inode), name, mode, ctx.umask, ctx.uid, ctx.gid)
-        )
+        parent = NodeId(parent_inode)
+        attr = self._fs.mkdir(parent, name, mode, ctx.umask, ctx.uid, ctx.gid)
+        self._told.changed(parent, ctx.pid)
+        return self._entry(attr)
 
     @answered
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(self._fs.symlink(NodeId(parent_inode), name, target, ctx.uid, ctx.gid))
+        parent = NodeId(parent_inode)
+        attr = self._fs.symlink(parent, name, target, ctx.uid, ctx.gid)
+        self._told.changed(parent, ctx.pid)
+        return self._entry(attr)
 
     @answered
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         fs = self._fs
-        if fs.slow_setattr(NodeId(inode), TOUCH):
-            return self._entry(
-                await self._in_worker(fs.link, NodeId(inode), NodeId(new_parent_inode), new_name)
-            )
-        return self._entry(fs.link(NodeId(inode), NodeId(new_parent_inode), new_name))
+        nodeid, parent = NodeId(inode), NodeId(new_parent_inode)
+        if fs.slow_setattr(nodeid, TOUCH):
+            attr = await self._in_worker(fs.link, nodeid, parent, new_name)
+        else:
+            attr = fs.link(nodeid, parent, new_name)
+        self._told.changed(parent, ctx.pid)
+        return self._entry(attr)
 
     @answered
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         self._fs.unlink(NodeId(parent_inode), name)
+        self._told.changed(NodeId(parent_inode), ctx.pid)
 
     @answered
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         self._fs.rmdir(NodeId(parent_inode), name)
+        self._told.changed(NodeId(parent_inode), ctx.pid)
 
     @answered
     async def rename(
@@ -325,6 +340,16 @@ class Pyfuse3Ops(pyfuse3.Operations):
             await self._in_worker(self._fs.rename, *move)
         else:
             self._fs.rename(*move)
+        self._moved(NodeId(parent_inode_new), name_new, ctx.pid)
+        if swaps or parent_inode_old != parent_inode_new:
+            self._moved(NodeId(parent_inode_old), name_old, ctx.pid)
+
+    def _moved(self, parent: NodeId, name: bytes, pid: int) -> None:
+        """Note that a directory changed, and that what now is `name` in it has another ctime."""
+        self._told.changed(parent, pid)
+        nodeid = self._fs.known(parent, name)
+        if nodeid is not None:
+            self._told.changed(nodeid, pid)
 
     # -- files --
 
@@ -356,6 +381,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         attr, fh = self._fs.create(
             NodeId(parent_inode), name, mode, flags, ctx.umask, ctx.uid, ctx.gid
         )
+        self._told.changed(NodeId(parent_inode), ctx.pid)
         writer = Credentials(ctx.pid, ctx.gid)
         return self._opened(fh, InodeT(attr.nodeid), flags, writer), self._entry(attr)
 
@@ -440,13 +466,14 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         fh = self._fs.opendir(NodeId(inode))
-        self._directories[fh] = NodeId(inode)
+        self._directories[fh] = NodeId(inode), ctx.pid
         return FileHandleT(fh)
 
     @answered
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         fs = self._fs
-        parent = self._directories[fh]
+        parent, pid = self._directories[fh]
+        self._told.tell_many(pid)
         for found in fs.readdir(Fh(fh), start_id):
             entry, nodeid = self._listed(parent, found)
             if entry is None:
@@ -522,6 +549,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
             fs.setxattr(NodeId(inode), name, value, 0)
         if name == ACCESS_ACL:
             self._drop_sgid(NodeId(inode), Credentials(ctx.pid, ctx.gid))
+        self._told.changed(NodeId(inode), ctx.pid)
 
     def _drop_sgid(self, nodeid: NodeId, setter: Credentials) -> None:
         """Take sgid away after an ACL was set by `setter`, who is not in the file's group.
@@ -543,3 +571,4 @@ class Pyfuse3Ops(pyfuse3.Operations):
             await self._in_worker(fs.removexattr, NodeId(inode), name)
         else:
             fs.removexattr(NodeId(inode), name)
+        self._told.changed(NodeId(inode), ctx.pid)

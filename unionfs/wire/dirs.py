@@ -95,7 +95,7 @@ class Directories:
         self._encoder = encoder
         self._demand = demand
         self._listings = listings
-        self._tell = told.tell
+        self._told = told
         self._cache = cache
         self._opens = opens
 
@@ -149,9 +149,12 @@ class Directories:
         at, limit, head = begin, begin + min(size, request.limit), abi.DIRENTPLUS_SIZE
         demand, fs, put, pid = self._demand, self._fs, self._encoder.put_listed, request.pid
         files = demand.begin(nodeid) if offset == 0 else demand.wanted
+        told = self._told
+        if files:
+            told.tell_many(pid)
 
         def tell(directory: NodeId) -> None:
-            self._tell(directory, pid)
+            told.tell(directory, pid)
 
         for listed in fs.list_looked_up(nodeid, offset, files, tell):
             _, name, _, _, attr = listed

@@ -18,6 +18,7 @@ from unionfs.wire.encode import Encoder
 from unionfs.wire.locks import Locks
 from unionfs.wire.modes import ELF, Backings, Cache, Mode, Modes
 from unionfs.wire.request import Defer, Handlers, Request
+from unionfs.wire.told import Told
 from unionfs.wire.unopened import Unopened
 
 # The bytes that one COPY_FILE_RANGE copies, few enough to need no worker thread.
@@ -49,11 +50,13 @@ class Files:
         pass_all: bool,
         cache: Cache | None,
         locks: Locks | None,
+        told: Told,
     ) -> None:
         self._fs = fs
         self._encoder = encoder
         self._cache = cache
         self._locks = locks
+        self._told = told
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes = Modes(fs, encoder, cache, keep=self._keep, pass_all=pass_all)
         # The files that were given to the kernel, and those that will not be given.
@@ -314,6 +317,7 @@ class Files:
         fh, offset, length, mode, _ = abi.FALLOCATE_IN.unpack_from(request.args, request.at)
         self._judge(fh, request.nodeid, request)
         self._fs.fallocate(fh, mode, offset, length)
+        self._told.changed(request.nodeid, request.pid)
         return 0
 
     def _lseek(self, request: Request) -> int:

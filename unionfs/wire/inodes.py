@@ -55,6 +55,7 @@ class Inodes:
         self._changing = changing
         self._xattrs = xattrs
         self._cache = cache
+        self._told = told
         self._tell = told.tell
         self.extended = True
 
@@ -206,10 +207,12 @@ class Inodes:
         if kill_sgid & abi.SETXATTR_ACL_KILL_SGID and name == _ACCESS_ACL:
             mode = stat.S_IMODE(fs.getattr(request.nodeid).st.st_mode)
             fs.setattr(request.nodeid, SetAttr(mode=mode & ~stat.S_ISGID), None)
+        self._told.changed(request.nodeid, request.pid)
         return 0
 
     def _removexattr(self, request: Request) -> int:
         if not request.wait and self._fs.slow_setattr(request.nodeid, TOUCH):
             raise Defer
         self._fs.removexattr(request.nodeid, request.name())
+        self._told.changed(request.nodeid, request.pid)
         return 0

@@ -13,6 +13,7 @@ from unionfs.wire.abi import Opcode
 from unionfs.wire.dirs import Demand
 from unionfs.wire.encode import Encoder
 from unionfs.wire.request import Defer, Handlers, Request
+from unionfs.wire.told import Told
 
 _RENAME_EXCHANGE = 2
 
@@ -20,10 +21,11 @@ _RENAME_EXCHANGE = 2
 class Names:
     """LOOKUP and every change of a directory."""
 
-    def __init__(self, fs: Filesystem, encoder: Encoder, demand: Demand) -> None:
+    def __init__(self, fs: Filesystem, encoder: Encoder, demand: Demand, told: Told) -> None:
         self._fs = fs
         self._encoder = encoder
         self._demand = demand
+        self._told = told
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
@@ -42,6 +44,8 @@ class Names:
     def _lookup(self, request: Request) -> int:
         attr = self._fs.lookup(request.nodeid, request.name())
         if attr is not None:
+            if attr.st_nlink > 1 and not stat.S_ISDIR(attr.st.st_mode):
+                attr = self._told.tell_linked(self._fs, attr, request.pid)
             self._encoder.put_entry(attr, request.out, request.body)
             if request.nodeid in self._demand.bare and not stat.S_ISDIR(attr.st.st_mode):
                 self._demand.looked_up(request.nodeid)
@@ -91,7 +95,17 @@ class Names:
         ):
             raise Defer
         fs.rename(request.nodeid, name, new_parent, new_name, flags)
+        if self._told.programs:
+            self._moved(request, new_parent, new_name)
+            if flags & _RENAME_EXCHANGE:
+                self._moved(request, request.nodeid, name)
         return 0
+
+    def _moved(self, request: Request, parent: NodeId, name: bytes) -> None:
+        """Note that what now is `name` in directory `parent` has another ctime."""
+        nodeid = self._fs.known(parent, name)
+        if nodeid is not None:
+            self._told.changed(nodeid, request.pid)
 
     def _link(self, request: Request) -> int:
         (nodeid,) = abi.LINK_IN.unpack_from(request.args, request.at)

@@ -170,6 +170,7 @@ class Session:
         self.may_hang = terms.may_hang
         encoder = Encoder(terms.timeout)
         locks = Locks(fs) if terms.pass_all and terms.backings is not None else None
+        self.told = told = Told(terms.cache)
         self._files = Files(
             fs,
             encoder,
@@ -177,8 +178,8 @@ class Session:
             pass_all=terms.pass_all,
             cache=terms.cache,
             locks=locks,
+            told=told,
         )
-        self._told = told = Told(terms.cache)
         self._inodes = Inodes(
             fs, encoder, self._files.changing, told, xattrs=terms.xattrs, cache=terms.cache
         )
@@ -186,7 +187,7 @@ class Session:
         self._listings = Listings()
         self.names_changed = self._listings.changed
         self._parts: list[Part] = [
-            Names(fs, encoder, demand),
+            Names(fs, encoder, demand, told),
             self._inodes,
             self._files,
             Directories(
@@ -223,7 +224,7 @@ class Session:
                     handler = _with_ids(handler)
                 if opcode in _NAMING:
                     moves = opcode in (Opcode.RENAME, Opcode.RENAME2)
-                    handler = _noting(handler, self._listings, self._told, moves=moves)
+                    handler = _noting(handler, self._listings, self.told, moves=moves)
                 self._handlers[opcode] = _apart(handler) if self.may_hang else handler
                 self.argument_sizes[opcode] = size
         body = abi.INIT_OUT.pack(

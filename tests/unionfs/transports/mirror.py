@@ -99,6 +99,10 @@ class Mirror:
     def slow_rename(self, parent: NodeId, name: bytes) -> bool:
         return self.slow
 
+    def known(self, parent: NodeId, name: bytes) -> NodeId | None:
+        path = self._path(parent, name)
+        return next((NodeId(nodeid) for nodeid, at in self.paths.items() if at == path), None)
+
     def readlink(self, nodeid: NodeId) -> bytes:
         return os.fsencode(os.readlink(self.paths[nodeid]))
 

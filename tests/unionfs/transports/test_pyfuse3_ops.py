@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -114,6 +114,47 @@ async def test_names_and_attributes_are_remembered_for_good(directory: Path) -> 
     info = await ops.open(entry.st_ino, FlagT(os.O_RDONLY), CALLER)
     assert info.keep_cache
     await ops.release(info.fh)
+
+
+async def test_what_another_program_was_just_told_is_forgotten(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[InodeT] = []
+
+    def invalidate(inode: InodeT, attr_only: bool = False) -> None:
+        assert attr_only
+        forgotten.append(inode)
+
+    monkeypatch.setattr(pyfuse3, "invalidate_inode", invalidate)
+    ops = ops_over(Mirror(str(directory)))
+    file, sub = await nodeid_of(ops, b"file"), await nodeid_of(ops, b"sub")
+    other = cast(RequestContext, SimpleNamespace(uid=1000, gid=1000, pid=2, umask=0o022))
+
+    async def forgotten_after(call: Coroutine[object, object, object], *told: InodeT) -> bool:
+        forgotten.clear()
+        for inode in told:
+            await ops.getattr(inode, CALLER)
+        await call
+        return sorted(forgotten) == sorted(told)
+
+    def name(text: bytes) -> FileNameT:
+        return FileNameT(text)
+
+    regular = ModeT(0o100644)
+    assert await forgotten_after(ops.mknod(ROOT, name(b"n"), regular, 0, other), ROOT)
+    assert await forgotten_after(ops.mkdir(ROOT, name(b"m"), ModeT(0o755), other), ROOT)
+    assert await forgotten_after(ops.symlink(ROOT, name(b"s"), name(b"to"), other), ROOT)
+    assert await forgotten_after(ops.link(file, sub, name(b"l"), other), sub)
+    assert await forgotten_after(ops.unlink(sub, name(b"l"), other), sub)
+    assert await nodeid_of(ops, b"file") == file
+    assert await forgotten_after(ops.rmdir(ROOT, name(b"m"), other), ROOT)
+    flags = FlagT(os.O_RDWR)
+    assert await forgotten_after(ops.create(ROOT, name(b"e"), regular, flags, other), ROOT)
+    xattr = XAttrNameT(b"user.a")
+    assert await forgotten_after(ops.setxattr(file, xattr, b"v", other), file)
+    assert await forgotten_after(ops.removexattr(file, xattr, other), file)
+    move = ops.rename(ROOT, name(b"file"), sub, name(b"moved"), FlagT(0), other)
+    assert await forgotten_after(move, ROOT, sub, file)
 
 
 async def test_or_as_long_as_is_asked_for(directory: Path) -> None:

@@ -113,7 +113,8 @@ def open_flags(base: int) -> bytes:
 
 CREATED = {"create": (ATTR, 0x71), "tmpfile": (ATTR, 0x71)}
 CASES = (
-    Case(Opcode.LOOKUP, b"name\0", [("lookup", NODEID, b"name")], ENTRY, {"lookup": ATTR}),
+    Case(Opcode.LOOKUP, b"name\0", [("lookup", NODEID, b"name"), ("getattr", 0x61)], ENTRY,
+         {"lookup": ATTR, "getattr": ATTR}),
     Case(Opcode.SYMLINK, b"new\0to\0", [("symlink", NODEID, b"new", b"to", 5, 6)], ENTRY,
          {"symlink": ATTR}),
     Case(Opcode.MKNOD, U32[1] + U32[2] + U32[3] + U32[4] + b"n\0",
