@@ -71,7 +71,7 @@ class Restorer:
         Raises StoreError if it is one itself.
         """
         container = self.container
-        if container.init is None:
+        if container.init is None or path == b"/":  # the daemon refuses the root
             return []
         mounts = read_mounts(f"/proc/{way_in(container.init)}/mountinfo")
         points = [mount.mount_point for mount in mounts]

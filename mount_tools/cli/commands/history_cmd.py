@@ -6,14 +6,13 @@ Source: docker/cli `cli/command/image/formatter_history.go`.
 from __future__ import annotations
 
 from layerstore.images.images import HistoryLine
-from layerstore.oci.durations import SECOND
 from layerstore.oci.reference import familiar
 from layerstore.oci.timestamps import format_timestamp
 from mount_tools.cli import framework
 from mount_tools.cli.complete import named
 from mount_tools.cli.gotemplate.values import Row, Value
 from mount_tools.cli.invocation import Invocation, say
-from mount_tools.cli.output.human import age, ellipsis, human_size, short_id
+from mount_tools.cli.output.human import age, ellipsis, go_rfc3339, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
 
 MISSING = "<missing>"
@@ -70,11 +69,10 @@ def history(
 def _row(line: HistoryLine, *, human: bool, whole: bool) -> HistoryRow:
     identity = str(line.id) if line.id else MISSING
     created_by = line.created_by.replace("\t", " ")
-    moment = line.created_ns // SECOND * SECOND
     return HistoryRow(
         ID=identity if whole or not line.id else short_id(identity),
         CreatedSince=age(line.created_ns) if line.created_ns else "N/A",
-        CreatedAt=format_timestamp(moment),
+        CreatedAt=go_rfc3339(line.created_ns),
         CreatedBy=created_by if whole else ellipsis(created_by, CREATED_BY_WIDTH),
         Size=human_size(line.size, 3) if human else str(line.size),
         Comment=line.comment,

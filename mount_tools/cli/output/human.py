@@ -55,8 +55,16 @@ def age(moment_ns: int, now_ns: int | None = None) -> str:
 
 
 def go_time(moment_ns: int) -> str:
-    """Return the time as Go's time.String() prints whole seconds of UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(moment_ns // SECOND))
+    """Return the local time as Go's time.String() prints whole seconds."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment_ns // SECOND))
+
+
+def go_rfc3339(moment_ns: int) -> str:
+    """Return the local time in whole seconds as Go prints it in the layout RFC3339."""
+    local = time.localtime(moment_ns // SECOND)
+    offset = time.strftime("%z", local)
+    zone = f"{offset[:3]}:{offset[3:]}" if local.tm_gmtoff else "Z"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + zone
 
 
 def short_id(identity: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layerstore import Image
+from mount_tools.cli.output.human import go_time
 from tests.helpers.cli import Cli
 from tests.helpers.images import add_image, some_digest
 
@@ -123,7 +124,7 @@ def test_refusals(cli: Cli, words: tuple[str, ...], complaint: str, status: int)
 def test_templates_see_what_dockers_see(cli: Cli, base: Image) -> None:
     template = "{{.ID}}|{{.CreatedSince}}|{{.CreatedAt}}|{{.Size}}|{{.VirtualSize}}|{{.Containers}}"
     assert cli.ok("images", "--format", template) == (
-        f"{base.id.short}|{AGE}|2020-02-03 04:05:06 +0000 UTC|1.01kB|1.006kB|N/A\n"
+        f"{base.id.short}|{AGE}|{go_time(base.created_ns)}|1.01kB|1.006kB|N/A\n"
     )
     assert cli.ok("images", "--format", r"table {{.ID}}\t{{.Repository}}") == (
         f"IMAGE ID       REPOSITORY\n{base.id.short}   busy\n"

@@ -103,6 +103,14 @@ def test_what_is_said_instead(containers: Containers) -> None:
     assert containers.ok("diff", "box") == ""
 
 
+def test_the_root_of_a_container_that_runs_is_refused_as_any(containers: Containers) -> None:
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+    done = containers("restore", "box", "/")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: the root is not restored as a whole: restore what is in it\n"
+    containers.ok("rm", "-f", "box")
+
+
 def test_links_of_the_container_lead_nowhere(containers: Containers, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     script = f"mkdir -p /new; ln -s {tmp_path} /new/out; ln -s /bin /new/bin; echo > /bin/x"

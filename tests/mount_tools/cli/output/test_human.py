@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mount_tools.cli.output import human
@@ -58,9 +60,27 @@ def test_ages_are_said_in_the_one_unit_that_matters(seconds: float, said: str) -
     assert human.human_duration(seconds) == said
 
 
+@pytest.mark.parametrize(
+    ("zone", "shown", "rfc3339"),
+    [
+        ("UTC", "2026-11-24 23:15:35 +0000 UTC", "2026-11-24T23:15:35Z"),
+        ("JST-9", "2026-11-25 08:15:35 +0900 JST", "2026-11-25T08:15:35+09:00"),
+        ("<-0330>3:30", "2026-11-24 19:45:35 -0330 -0330", "2026-11-24T19:45:35-03:30"),
+    ],
+)
+def test_times_are_local_as_in_docker(
+    monkeypatch: pytest.MonkeyPatch, zone: str, shown: str, rfc3339: str
+) -> None:
+    moment = 1_795_562_135_514_421_543
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        assert (human.go_time(moment), human.go_rfc3339(moment)) == (shown, rfc3339)
+    time.tzset()
+
+
 def test_times_ids_and_long_texts() -> None:
     moment = 1_795_562_135_514_421_543
-    assert human.go_time(moment) == "2026-11-24 23:15:35 +0000 UTC"
     assert human.age(moment, moment + 2 * NS) == "2 seconds ago"
     assert human.short_id("sha256:fcbfba63d1ebd5496b8b") == "fcbfba63d1eb"
     assert human.ellipsis("/bin/sh -c 'echo hi > /etc/new'", 20) == "/bin/sh -c 'echo hi…"
