@@ -1,8 +1,9 @@
 """Read directories before a program asks for them.
 
 A program that walks a tree, as find(1) does, waits for the disk at each directory that is not
-in memory.  If one had to wait, the directories beneath it are read ahead, in the order in which
-they are listed and each with all that is beneath it, as fts(3) walks.  What is read stays in the
+in memory.  If that takes long, the directories beneath the one where it is are read ahead, and then
+those that come after it in the directories above: in the order in which they are listed, and each
+with all that is beneath it, as fts(3) walks.  What is read stays in the
 kernel's caches only: nothing is kept here, so nothing can be stale.  `files_ahead` does that for
 files.
 
@@ -25,10 +26,16 @@ from contextlib import suppress
 
 from unionfs.core.layer import Fd, Layer, RealDir
 
-COLD_NS = 100_000
-"""The reading of a directory that is in memory waits for less: only for a neighbour on the CPU.
+COLD_NS = 10_000
+"""The reading of a directory in memory waits for less; one from the disk for 20 us and more.
 
-A merged directory is many of them, of which each can meet a neighbour.
+A merged directory is many of them, of which each can meet a neighbour on the CPU.
+"""
+
+BEGIN_NS = 1_000_000
+"""So much more than that was waited lately when reading ahead is worth a thread.
+
+What was waited counts for twice as much at most, and less with each directory in memory.
 """
 
 MOST = 64
@@ -46,16 +53,29 @@ Start = Callable[[Callable[[], None]], None]
 class _Level:
     """A directory at `path` of a layer, whose entries are read ahead.
 
-    `names` are the directories in it that are left; None if they are not known yet.
+    `names` are the directories in it that are left; None if they are not known yet.  A program
+    has read what comes before the entry `after`, and is there now; b"" if it is at the beginning.
     """
 
-    __slots__ = ("fd", "layer", "names", "path")
+    __slots__ = ("after", "fd", "layer", "names", "path")
 
-    def __init__(self, layer: Layer, path: bytes, fd: Fd, names: Iterator[str] | None) -> None:
+    def __init__(
+        self, layer: Layer, path: bytes, fd: Fd, names: Iterator[str] | None, after: bytes = b""
+    ) -> None:
         self.layer = layer
         self.path = path
         self.fd = fd
         self.names = names
+        self.after = os.fsdecode(after)
+
+    def list(self) -> Iterator[str]:
+        """Return `names`, which are read now if they are not known."""
+        if self.names is None:
+            folders = read_folders(self.fd)
+            if self.after in folders:
+                del folders[: folders.index(self.after) + 1]
+            self.names = iter(folders)
+        return self.names
 
 
 class ReadAhead:
@@ -68,10 +88,14 @@ class ReadAhead:
         self._known: set[tuple[int, bytes]] = set()
         self._lead = 0  # directories read ahead less those that programs have read
         self._running = self._waits = self._closed = False
+        self._waited_ns = 0  # lately, more than `COLD_NS` for each directory
 
     def loaded(self, reals: Sequence[RealDir], waited_ns: int) -> None:
         """Note that a program has read the directories `reals`, and waited so many ns."""
-        cold = waited_ns >= COLD_NS * len(reals)
+        # Threads that meet here may lose what one of them adds.
+        over_ns = waited_ns - COLD_NS * len(reals)
+        lately_ns = self._waited_ns = min(max(0, self._waited_ns + over_ns), 2 * BEGIN_NS)
+        cold = over_ns >= 0 and lately_ns >= BEGIN_NS
         if not cold and not self._levels:
             return
         with self._changed:
@@ -84,18 +108,30 @@ class ReadAhead:
                 self._changed.notify_all()
 
     def _begin_at(self, real: RealDir) -> None:
-        """Read ahead from `real` on, unless it was read ahead itself; `_changed` is held."""
-        path = real.path()
-        if not self._claim(real.layer, path):
+        """Read ahead from `real` on, beneath it and then in the directories above.
+
+        Unless it was read ahead itself.  `_changed` is held.
+        """
+        begun: list[_Level] = []
+        above: RealDir | None = real
+        after = b""
+        while above is not None:
+            at = above
+            path = at.path()
+            if not self._claim(at.layer, path):
+                break
+            try:
+                # A description of its own: the offset of another one is that of its reader.
+                fd = Fd(os.open(b".", _OPEN, dir_fd=at.fd()))
+            except OSError:
+                break  # reading ahead is no reason for an error
+            begun.append(_Level(at.layer, path, fd, None, after))
+            above, after = at.parent, at.name
+        if not begun:
             return
-        try:
-            # A description of its own: the offset of another one is that of its reader.
-            fd = Fd(os.open(b".", _OPEN, dir_fd=real.fd()))
-        except OSError:
-            return  # reading ahead is no reason for an error
-        self._levels.append(_Level(real.layer, path, fd, None))
-        if len(self._levels) > _MOST_LEVELS:
-            del self._levels[1]  # the first is where the program will come back to
+        self._levels += reversed(begun)
+        # The first is where the program will come back to.
+        del self._levels[1 : max(1, len(self._levels) - _MOST_LEVELS + 1)]
         self._lead = 0
         if not self._running:
             try:
@@ -152,9 +188,7 @@ class ReadAhead:
 
     def _read_on(self, level: _Level) -> None:
         """Read the next directory in `level`."""
-        if level.names is None:
-            level.names = iter(read_folders(level.fd))
-        name = next(level.names, None)
+        name = next(level.list(), None)
         if name is None:
             with self._changed:
                 if level in self._levels:

@@ -15,6 +15,7 @@ import pytest
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.core import ahead, lookup
 from unionfs.core.layer import Fd, FdCache, Layer, RealDir, open_dir
+from unionfs.core.whiteout import DT_DIR
 from unionfs.types import ROOT_NODEID
 
 DIRS = 200
@@ -42,6 +43,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
         return read(fd)
 
     monkeypatch.setattr(ahead, "COLD_NS", 0)
+    monkeypatch.setattr(ahead, "BEGIN_NS", 0)
     monkeypatch.setattr(ahead, "IDLE_S", 0.2)
     monkeypatch.setattr(ahead, "read_folders", noted)
     return reader
@@ -111,6 +113,79 @@ def test_a_merged_directory_is_cold_if_each_of_its_directories_is(
     ahead_of.loaded([root] * depth, 1000 * depth)
     assert len(reader.threads) == 1
     ahead_of.close()
+
+
+def test_a_program_that_is_in_the_middle_of_a_tree_is_read_ahead_of(
+    union: UnionFs, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has read already is not read again, and what comes after the directory is."""
+    monkeypatch.setattr(ahead, "BEGIN_NS", 1 << 60)
+    names = [name for _, name, d_type, _ in union.listdir(ROOT_NODEID, 0) if d_type == DT_DIR][2:]
+    here = DIRS - 20
+    middle = union.lookup(ROOT_NODEID, names[here])
+    assert middle is not None
+    assert reader.threads == []
+    monkeypatch.setattr(ahead, "BEGIN_NS", 0)
+    (*_,) = union.listdir(middle.nodeid, 0)
+    wait(lambda: not reader.threads[0].is_alive())
+    following = [os.fsdecode(name) for name in names[here + 1 :]]
+    walked = [name for after in following for name in (after, "below")]
+    assert reader.read == [names[here].decode(), "below", "lower", *walked]
+
+
+def test_far_down_in_a_tree_the_top_of_it_is_kept(
+    tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = tmp_path / "deep"
+    for level in range(50):
+        (at / f"next{level}").mkdir(parents=True)
+        at /= f"sub{level}"
+    at.mkdir()
+    (tmp_path / "deep/last").mkdir()
+    lower = os.fsencode(tmp_path / "deep")
+    monkeypatch.setattr(ahead, "BEGIN_NS", 1 << 60)
+    union = open_union(UnionConfig(lowers=(lower,)), background=reader.start)
+    nodeid = ROOT_NODEID
+    for level in range(50):
+        found = union.lookup(nodeid, b"sub%d" % level)
+        assert found is not None
+        nodeid = found.nodeid
+    monkeypatch.setattr(ahead, "BEGIN_NS", 0)
+    before = len(list(open_paths()))
+    (*_,) = union.listdir(nodeid, 0)
+    wait(lambda: not reader.threads[0].is_alive())
+    listed = [
+        name.decode() for _, name, d_type, _ in union.listdir(ROOT_NODEID, 0) if d_type == DT_DIR
+    ]
+    assert set(listed[listed.index("sub0") + 1 :]) <= set(reader.read)
+    assert "next0" not in reader.read or listed.index("next0") > listed.index("sub0")
+    assert len(list(open_paths())) <= before + 1  # the directory that was listed
+    union.close()
+
+
+def test_it_begins_when_more_was_waited_than_neighbours_take(
+    lower: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "COLD_NS", 10)
+    monkeypatch.setattr(ahead, "BEGIN_NS", 1000)
+    root = RealDir(Layer(os.fsencode(lower), open_dir(b"/"), 0, 0, 0, b"", FdCache(1)), None, b"")
+    root.pin(open_dir(os.fsencode(lower)))
+    ahead_of = ahead.ReadAhead(reader.start)
+    for waited in (900, *[0] * 80, 800, *[11] * 90):  # 900, 100, 890, 980
+        ahead_of.loaded([root], waited)
+    assert reader.threads == []
+    ahead_of.loaded([root], 1 << 40)
+    assert len(reader.threads) == 1
+    ahead_of.close()
+    again = ahead.ReadAhead(reader.start)
+    again.loaded([], 1 << 40)
+    for _ in range(99):
+        again.loaded([root], 0)
+    again.loaded([root], 9)
+    assert len(reader.threads) == 1
+    again.loaded([root], 12)
+    assert len(reader.threads) == 2
+    again.close()
 
 
 def test_what_cannot_be_read_ahead_is_no_error(union: UnionFs, reader: Reader, lower: Path) -> None:
