@@ -25,7 +25,7 @@ from layerstore.db import database
 from layerstore.db.database import Database
 from layerstore.db.durability import Durability
 from layerstore.db.foundation import Foundation
-from layerstore.db.leases import Leases
+from layerstore.db.leases import Lease, Leases
 from layerstore.db.reserve import Reserve
 from layerstore.db.staging import StagingArea
 from layerstore.errors import InvalidDigest, NotFound, StoreError
@@ -166,9 +166,9 @@ class Store:
         stale = self.leases.stale()
         if stale:
             self.layers.settle()
-            self._collect({lease.key for lease in stale if lease.kind != "work"})
+            beneath = self._collect({lease.key for lease in stale if lease.kind != "work"})
             # Last, so that an interrupted recovery starts again.
-            self.leases.end(stale)
+            self.leases.end(stale + beneath)
         if any(self.staging.path.iterdir()):
             self.staging.sweep()
         return bool(stale)
@@ -178,18 +178,29 @@ class Store:
         with suppress(StoreError, OSError):  # if it fails again, the next opening does it
             self.recover()
 
-    def _collect(self, keys: set[str]) -> None:
-        """Remove those layers, blobs, containers and volumes of `keys` that nothing needs."""
+    def _collect(self, keys: set[str]) -> list[Lease]:
+        """Remove those layers, blobs, containers and volumes of `keys` that nothing needs.
+
+        With a layer go those beneath it that only it needed, and their blobs.  Return the leases
+        that name these, for an interrupted recovery; the caller ends them.
+        """
         digests = []
         for key in keys:
             with suppress(InvalidDigest):
                 digests.append(Digest.parse(key))
-        for digest in digests:
-            self.layers.free(digest)
+        others = keys.difference(digests)
+        beneath: list[Lease] = []
+        for digest in tuple(digests):
+            with self.database.transaction():
+                freed = self.layers.free(digest)
+                found = [*(layer.chain_id for layer in freed.layers), *freed.blobs]
+                beneath += self.leases.afterwards(*found)
+            digests += found
         self.layers.collect(digests)
         self.blobs.collect(digests)
-        self.containers.collect(keys.difference(digests))
+        self.containers.collect(others)
         self.volumes.collect_keys(keys)
+        return beneath
 
 
 def _make(root: Path, durability: Durability) -> None:

@@ -112,14 +112,17 @@ class Leases:
                     for key in keys:
                         _insert(tx, number, kind, key)
 
-    def afterwards(self, *keys: str) -> None:
-        """Let a later opening of the store check `keys` again, which live leases keep for now.
+    def afterwards(self, *keys: str) -> list[Lease]:
+        """Let a later opening of the store check `keys` again, which cannot be removed yet.
 
-        Part of the caller's transaction.  A lease without a holder records it.
+        Part of the caller's transaction.  The leases that record it have no holder; they are
+        returned.
         """
         with self._database.transaction() as tx:
-            for key in keys:
-                _insert(tx, None, "gone", key, _NOBODY)
+            return [
+                Lease(_insert(tx, None, "gone", key, _NOBODY), None, "gone", key, _NOBODY)
+                for key in keys
+            ]
 
     def stale(self) -> list[Lease]:
         """Return the leases whose process is gone."""

@@ -16,6 +16,7 @@ import pytest
 from layerstore import Store, default_root
 from layerstore.archive.engine_store import parse_source
 from layerstore.errors import NotFound, StoreError
+from layerstore.oci.documents import DOCKER_LAYER
 from layerstore.operations.check import check
 from layerstore.registry.locations import Locations
 from tests.helpers import children
@@ -241,6 +242,22 @@ def test_opening_removes_what_was_cut_short(root: Path, work: str) -> None:
         assert len(list(store.blobs.all())) == 1
         assert store.containers.strays() == [] and store.layers.strays() == []
         assert store.images.resolve("x").size == 1
+
+
+def test_opening_removes_what_lay_beneath_a_layer_that_was_leased(root: Path) -> None:
+    """The lower layers of a removed image, whose top another process still needed, go with it."""
+    with Store.open(root, sync=False) as store:
+        image = add_image(store, A, B, names=["x"])
+        base = store.layers.chain(image.top)[-1]
+        blob = store.blobs.put(b"packed")
+        store.layers.archives.add(base.diff_id, blob, DOCKER_LAYER, 6)
+        with store.leases.lease("work", "build"):
+            assert image.top is not None and store.layers.need(image.top)
+            store.images.remove("x")
+        assert len(store.layers.all()) == 2
+    with Store.open(root, sync=False) as store:
+        assert store.layers.all() == [] and store.layers.strays() == []
+        assert list(store.blobs.all()) == [] and store.leases.all() == []
 
 
 def test_opening_finishes_a_commit_that_was_cut_short(root: Path) -> None:
