@@ -33,39 +33,34 @@ from mount_tools.container.keeper_process import (
 )
 from mount_tools.container.signals import held
 from mount_tools.container.terminal import size_of_ours
-from mount_tools.container.viewer import Viewer, view_new
+from mount_tools.container.viewer import PassedOn, Viewer, view_new
 
 
 def run_container(
     store: Store,
     container: Container,
+    passed_on: PassedOn,
     keeper: PreparedKeeper | None = None,
     *,
-    stdin: bool = True,
-    keys: bytes = b"",
-    signals: bool = True,
     transport: str = "auto",
 ) -> int:
     """Run the container and show it here until it ends; return the exit status of its command.
 
-    With `stdin` the command gets what comes from ours, and with `signals` the signals that we
-    get.  With `keys`, those of `detach_keys`, the user can leave it running, which returns 0.
-    `keeper` is forked here if it is None.  Raises CannotStart with the status to end with if the
-    command cannot be run, and StoreError.
+    That is 0 if the user leaves it running by the keys of `passed_on`.  `keeper` is forked here
+    if it is None.  Raises CannotStart with the status to end with if the command cannot be run,
+    and StoreError.
     """
 
     def leave(viewer: socket.socket) -> None:
-        _leave(store, container, keeper, viewer, stdin=stdin, transport=transport)
+        _leave(store, container, keeper, viewer, stdin=passed_on.stdin, transport=transport)
         # The last process to close the database waits for the disk.  Now that is the keeper.
         store.database.let_go()
 
     return view_new(
         leave,
         lambda: _status_in(store, container),
+        passed_on,
         terminal=RunConfig(container.config).tty,
-        stdin=stdin,
-        keys=keys,
-        signals=signals,
     )
 
 
@@ -79,9 +74,7 @@ def start_container(
     _leave(store, container, keeper, None, stdin=stdin)
 
 
-def attach_container(
-    store: Store, container: Container, *, stdin: bool, keys: bytes, signals: bool
-) -> int:
+def attach_container(store: Store, container: Container, passed_on: PassedOn) -> int:
     """Show a running container here until it ends; return the exit status of its command.
 
     Raises StoreError if no process keeps it.
@@ -92,12 +85,10 @@ def attach_container(
     connection = connect(container.directory, Watch(output=True))
     if connection is None:
         raise StoreError(f"container {container.name} is not running: start it first")
-    config = RunConfig(container.config)
-    with held():
-        viewer = Viewer(connection, terminal=config.tty, stdin=stdin, keys=keys, signals=signals)
-        with viewer:
-            viewer.redraw()
-            return viewer.status(lambda: _status_in(store, container))
+    terminal = RunConfig(container.config).tty
+    with held(), Viewer(connection, passed_on, terminal=terminal) as viewer:
+        viewer.redraw()
+        return viewer.status(lambda: _status_in(store, container))
 
 
 def _status_in(store: Store, container: Container) -> int:
@@ -134,24 +125,20 @@ def exec_in_container(
     store: Store,
     container: Container,
     config: Object,
+    passed_on: PassedOn,
     keeper: PreparedKeeper | None = None,
-    *,
-    stdin: bool = True,
-    keys: bytes = b"",
 ) -> int:
     """Run one more command, that of `config`, in a running container, and show it here.
 
-    Returns its exit status.  With `stdin` the command gets what comes from ours.  With `keys`,
-    those of `detach_keys`, the user can leave it running, which returns 0.  Raises CannotStart,
-    and StoreError.
+    Returns its exit status, which is 0 if the user leaves it running by the keys of `passed_on`.
+    Raises CannotStart, and StoreError.
     """
     _await_entry(container)
     return view_new(
-        lambda viewer: _leave_exec(store, container, config, keeper, viewer, stdin=stdin),
+        lambda viewer: _leave_exec(store, container, config, keeper, viewer, stdin=passed_on.stdin),
         lambda: KILLED,
+        passed_on,
         terminal=RunConfig(config).tty,
-        stdin=stdin,
-        keys=keys,
     )
 
 

@@ -52,6 +52,17 @@ _CTRL_C = b"\x03"
 _NO_END = (signal.SIGWINCH, signal.SIGCONT)
 
 
+class PassedOn(NamedTuple):
+    """What the command that is shown gets of ours, and what ends that."""
+
+    stdin: bool = True
+    """Whether it gets what comes from our stdin."""
+    keys: bytes = b""
+    """Those of `detach_keys` that leave it running; b"" for none."""
+    signals: bool = True
+    """Whether it gets the signals that we get; if not, they end the viewing."""
+
+
 class Detached(NamedTuple):
     """The viewing ended and the command goes on; by the keys, or because we hung up."""
 
@@ -99,11 +110,9 @@ def status_of(outcome: Outcome, status_if_lost: Callable[[], int]) -> int:
 def view_new(
     leave: Callable[[socket.socket], None],
     status_if_lost: Callable[[], int],
+    passed_on: PassedOn,
     *,
     terminal: bool,
-    stdin: bool,
-    keys: bytes,
-    signals: bool = True,
 ) -> int:
     """Call `leave`, which leaves a keeper behind, connected to its argument; be its first viewer.
 
@@ -119,34 +128,21 @@ def view_new(
             raise
         finally:
             theirs.close()
-        connection = Connection(ours)
-        with Viewer(
-            connection, terminal=terminal, stdin=stdin, keys=keys, signals=signals
-        ) as viewer:
+        with Viewer(Connection(ours), passed_on, terminal=terminal) as viewer:
             return viewer.status(status_if_lost)
 
 
 class Viewer:
     """Shows a command here until it ends; a context manager, which closes the connection.
 
-    `terminal`: the command has one.  `stdin`: it gets what comes from ours.  `signals`: it
-    gets the signals that we get.
+    `terminal` says whether the command has one; only then the user can type keys to leave it.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        terminal: bool,
-        stdin: bool,
-        keys: bytes,
-        signals: bool = True,
-    ) -> None:
+    def __init__(self, connection: Connection, passed_on: PassedOn, *, terminal: bool) -> None:
         self._connection = connection
         self._terminal = terminal
-        self._stdin = stdin
-        self._passes_on = signals
-        self._keys = DetachKeys(keys if terminal else b"")
+        self._passed_on = passed_on
+        self._keys = DetachKeys(passed_on.keys if terminal else b"")
         self._closed: set[int] = set()
         self._lost: OSError | None = None
         self._unsent: Input | InputEnd | None = None
@@ -158,9 +154,9 @@ class Viewer:
         self._poll = select.poll()
         for fd in (self._signals, self._connection.fileno()):
             self._poll.register(fd, select.POLLIN)
-        if self._stdin:
+        if self._passed_on.stdin:
             self._poll.register(0, select.POLLIN)
-        if self._terminal and self._stdin:
+        if self._terminal and self._passed_on.stdin:
             with suppress(termios.error):
                 self._before = termios.tcgetattr(0)
                 tty.setraw(0, termios.TCSANOW)
@@ -260,9 +256,12 @@ class Viewer:
             self._connection.send(OutputClosed(fd))
 
     def _read_stdin(self) -> Outcome | None:
-        data = b""
-        with suppress(OSError):
+        try:
             data = os.read(0, PIECE)
+        except BlockingIOError:  # another process has made it non-blocking, and read it first
+            return None
+        except OSError:
+            data = b""
         # No more is read until the command has this.
         self._poll.unregister(0)
         if not data:
@@ -301,7 +300,7 @@ class Viewer:
             return None  # ignored, by nohup(1) say: that is meant for all that runs below it
         elif number == signal.SIGHUP and (self._terminal or taken.si_code > 0):
             return Detached(by_keys=False)  # our terminal is gone, not the command's
-        elif self._passes_on:
+        elif self._passed_on.signals:
             self._connection.send(Signal(number))
             if number not in _NO_END:
                 self._untaken = number

@@ -22,7 +22,7 @@ from mount_tools.container.process import Launch
 from mount_tools.container.signals import begin_afresh, held
 from mount_tools.container.started import Started
 from mount_tools.container.streams import of_terminal, streams_for
-from mount_tools.container.viewer import OutputLost, Viewer
+from mount_tools.container.viewer import OutputLost, PassedOn, Viewer
 from mount_tools.daemon.after_fork import release_stdio
 
 
@@ -39,7 +39,7 @@ def main() -> int:
             keep(script, theirs, directory, terminal=terminal)
         theirs.close()
         keys = parse_keys(DEFAULT) if "keys" in more else b""
-        with Viewer(Connection(ours), terminal=terminal, stdin=True, keys=keys) as viewer:
+        with Viewer(Connection(ours), PassedOn(keys=keys), terminal=terminal) as viewer:
             if "fail" in more:
                 raise SystemExit(9)
             try:

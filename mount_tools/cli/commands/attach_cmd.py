@@ -16,6 +16,7 @@ from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.following import wait_for_command
 from mount_tools.container.pausing import is_paused
 from mount_tools.container.start import attach_container
+from mount_tools.container.viewer import PassedOn
 
 
 @framework.command(
@@ -39,10 +40,8 @@ def attach(
     if is_paused(container):
         raise Conflict("You cannot attach to a paused container, unpause it first")
     stdin = RunConfig(container.config).open_stdin and not no_stdin
-    detaching = parse_keys(keys)
-    exit_with(
-        lambda: attach_container(store, container, stdin=stdin, keys=detaching, signals=sig_proxy)
-    )
+    passed_on = PassedOn(stdin, parse_keys(keys), sig_proxy)
+    exit_with(lambda: attach_container(store, container, passed_on))
 
 
 @framework.command(

@@ -16,6 +16,7 @@ from mount_tools.cli.invocation import Invocation
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.host_config import host_config
 from mount_tools.container.start import exec_detached, exec_in_container
+from mount_tools.container.viewer import PassedOn
 
 
 @framework.command(
@@ -61,7 +62,7 @@ def exec_(
     )
     config = config_of(container.config, container.image_name, flags, command)
     config["HostConfig"] = container.config.get("HostConfig", {})  # it has the container's rights
-    keeper, detaching = invocation.take_keeper(), parse_keys(keys)
+    keeper, passed_on = invocation.take_keeper(), PassedOn(interactive, parse_keys(keys))
     if not detach:
         take_stdin(interactive, tty)
 
@@ -69,8 +70,6 @@ def exec_(
         if detach:
             exec_detached(store, container, config, keeper)
             return 0
-        return exec_in_container(
-            store, container, config, keeper, stdin=interactive, keys=detaching
-        )
+        return exec_in_container(store, container, config, passed_on, keeper)
 
     exit_with(work)

@@ -22,6 +22,7 @@ from mount_tools.container.handshake import CannotStart
 from mount_tools.container.host_config import HostConfig
 from mount_tools.container.start import run_container, start_container
 from mount_tools.container.user_namespace import be_root
+from mount_tools.container.viewer import PassedOn
 
 
 @framework.command(
@@ -50,7 +51,7 @@ def run(
     this command is killed, its terminal is closed, or the detach keys are typed. IMAGE may be
     containers-storage:NAME, an image of podman or buildah; see pyunion-load(1)."""
     flags = ContainerFlags(**said)  # type: ignore[arg-type]  # they are its options
-    detaching = parse_keys(keys)
+    passed_on = PassedOn(flags.interactive, parse_keys(keys), sig_proxy)
 
     def work() -> int:
         if flags.cidfile:
@@ -69,14 +70,7 @@ def run(
         container = create_container(store, image, operands, flags)
         try:
             if not detach:
-                return run_container(
-                    store,
-                    container,
-                    invocation.take_keeper(),
-                    stdin=flags.interactive,
-                    keys=detaching,
-                    signals=sig_proxy,
-                )
+                return run_container(store, container, passed_on, invocation.take_keeper())
             start_container(store, container, invocation.take_keeper(), stdin=flags.interactive)
         except (StoreError, CannotStart):
             if flags.rm:

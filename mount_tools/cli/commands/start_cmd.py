@@ -16,6 +16,7 @@ from mount_tools.cli.invocation import Invocation, complain, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.handshake import CannotStart
 from mount_tools.container.start import run_container, start_container
+from mount_tools.container.viewer import PassedOn
 
 
 @framework.command(
@@ -31,7 +32,7 @@ from mount_tools.container.start import run_container, start_container
 def start(
     invocation: Invocation, operands: tuple[str, ...], attach: bool, interactive: bool, keys: str
 ) -> None:
-    detaching = parse_keys(keys)
+    passed_on = PassedOn(interactive, parse_keys(keys))
     store = invocation.store
     invocation.protect_all(operands)
     if attach or interactive:
@@ -41,9 +42,7 @@ def start(
         config = RunConfig(container.config)
         take_stdin(interactive, config.tty and interactive)
         keeper = invocation.take_keeper()
-        exit_with(
-            lambda: run_container(store, container, keeper, stdin=interactive, keys=detaching)
-        )
+        exit_with(lambda: run_container(store, container, passed_on, keeper))
     failed = []
     for name in operands:
         try:

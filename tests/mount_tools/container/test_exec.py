@@ -10,6 +10,7 @@ from layerstore import Store
 from layerstore.db.processes import this_process
 from layerstore.errors import StoreError
 from mount_tools.container.start import exec_in_container
+from mount_tools.container.viewer import PassedOn
 from tests.helpers.images import add_image
 
 
@@ -21,4 +22,4 @@ def test_nothing_runs_in_a_container_that_does_not(tmp_path: Path) -> None:
         )
         for found in (container, mounted):
             with pytest.raises(StoreError, match="is not running"):
-                exec_in_container(store, found, {"Cmd": ["true"]})
+                exec_in_container(store, found, {"Cmd": ["true"]}, PassedOn())

@@ -16,6 +16,7 @@ from layerstore import Store
 from layerstore.errors import StoreError
 from mount_tools.container import start
 from mount_tools.container.start import attach_container
+from mount_tools.container.viewer import PassedOn
 from tests.helpers.containers import Containers
 from tests.helpers.images import add_image
 from tests.helpers.mounts import DEADLINE, helper_environment
@@ -25,7 +26,7 @@ def test_what_no_process_keeps_cannot_be_attached_to(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store", sync=False) as store:
         container = store.containers.create(add_image(store, {"file": b""}), name="box")
         with pytest.raises(StoreError, match="container box is not running: start it first"):
-            attach_container(store, container, stdin=False, keys=b"", signals=False)
+            attach_container(store, container, PassedOn(stdin=False))
 
 
 def test_the_command_has_no_database_open_while_it_shows_a_container(
@@ -48,7 +49,7 @@ def test_the_command_has_no_database_open_while_it_shows_a_container(
     with Store.open(tmp_path / "store", sync=False) as store:
         container = store.containers.create(add_image(store, {"file": b""}), name="box")
         keeper = Mock()
-        assert start.run_container(store, container, keeper) == 5
+        assert start.run_container(store, container, PassedOn(), keeper) == 5
         assert keeper.keep.called and store.containers.get(container.id).name == "box"
 
 

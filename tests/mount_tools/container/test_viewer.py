@@ -77,6 +77,33 @@ def test_pipes_carry_any_bytes_and_their_end() -> None:
     assert done.stdout == data
 
 
+def test_input_that_another_process_took_is_not_the_end_of_input() -> None:
+    """Of a stdin that is non-blocking and shared, as that of a shell's script may be."""
+    program = """
+import os, sys
+from tests.helpers import kept
+
+read, taken = os.read, iter([True])
+
+def late(fd, size):
+    if fd == 0 and next(taken, False):
+        raise BlockingIOError
+    return read(fd, size)
+
+os.read = late
+sys.exit(kept.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "pipes", "cat"],
+        input=b"what is left",
+        capture_output=True,
+        env=helper_environment(),
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"what is left"), done.stderr
+
+
 def test_ours_is_raw_meanwhile_and_as_before_afterwards() -> None:
     with terminal() as ours:
         before = ours.settings()
