@@ -35,6 +35,7 @@ from unionfs.syscalls.lowered import keeping_sgid
 log = Logger(__name__)
 
 _SGID = stat.S_ISGID
+_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Maker = Callable[[int, bytes, int], Fd | None]  # dir_fd, name, mode
 
@@ -223,9 +224,53 @@ def _has_default_acl(upper_fd: int, d: Dir) -> bool:
     return d.default_acl
 
 
+def create(
+    state: State, parent: Dir, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
+) -> tuple[File, os.stat_result, Fd]:
+    """Make the regular file `name` in `parent`; return it with an fd, opened with `flags`."""
+    if not state.owners.gives_to(uid, gid):
+        made = _created_plain(state, parent, name, mode, flags, umask)
+        if made is not None:
+            return made
+    mode |= stat.S_IFREG
+    (node, st), fd = make(state, parent, name, mode, umask, uid, gid, make_file(state, flags))
+    assert isinstance(node, File) and fd is not None
+    return node, st, fd
+
+
+def _created_plain(
+    state: State, parent: Dir, name: bytes, mode: int, flags: int, umask: int
+) -> tuple[File, os.stat_result, Fd] | None:
+    """Make a regular file where nothing has the name; None, with nothing done, if it is otherwise.
+
+    Most files are made so, and each needs no more than open(2) and fstat(2).
+    """
+    if mode & _SGID or (umask and parent.default_acl is not False):
+        return None
+    check_new_name(name)
+    with parent.lock:
+        loaded, upper = parent.loaded, parent.upper
+        if loaded is None or upper is None or parent.dead or not state.layers_immutable:
+            return None
+        if loaded.find(name) is not ABSENT:
+            return None
+        try:
+            fd = Fd(os.open(name, flags | _NEW, mode & ~umask, dir_fd=upper.fd()))
+            st = os.fstat(fd)
+        except OSError as error:
+            if error.errno in OUT_OF_FDS:
+                return None
+            reread_name_locked(state, parent, name)
+            raise
+        node = enter_locked(state, parent, name, st)
+        assert type(node) is File
+        node.bare = True
+    return node, st, fd
+
+
 def make_file(state: State, flags: int) -> Maker:
     """Return a maker of regular files, opened with `flags`."""
-    flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags |= _NEW
 
     def maker(dir_fd: int, name: bytes, mode: int) -> Fd:
         try:

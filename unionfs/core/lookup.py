@@ -127,6 +127,20 @@ def lookup_listed(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     return lookup(state, parent, name)
 
 
+def is_absent(state: State, d: Dir, name: bytes) -> bool:
+    """Tell whether `d` is known not to have `name`; takes no lock.
+
+    For a request of the kernel, which makes none meanwhile that changes the names in `d`.  What
+    is copied up or restored meanwhile is in a lower.
+    """
+    loaded = d.loaded
+    return (
+        loaded is not None
+        and state.layers_immutable
+        and not (name in loaded.upper or name in loaded.lower or name in d.kids)
+    )
+
+
 def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     """Like `lookup`; the caller holds `parent.lock`.
 

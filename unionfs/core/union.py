@@ -35,7 +35,7 @@ from unionfs.core.freeze import freeze, paths_open_for_writing
 from unionfs.core.inode import SMALL, Dir, File, Node, in_upper, layer_of
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
-from unionfs.core.lookup import lookup
+from unionfs.core.lookup import is_absent, lookup
 from unionfs.core.owner_rights import may_be_widened, settled
 from unionfs.core.readdir import list_dir, list_looked_up
 from unionfs.core.real_file import (
@@ -110,6 +110,8 @@ class UnionFs:
         if name in DOTS:
             node: Node = d if name == b"." else d.parent
             return self._hold(node, stat_node(self._state, node))
+        if is_absent(self._state, d, name) and len(name) < 256:
+            return None
         found = lookup(self._state, d, name)
         return None if found is None else self._attr(*found)
 
@@ -214,11 +216,8 @@ class UnionFs:
         self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
-        maker = dirops.make_file(self._state, real_flags(flags))
-        mode = stat.S_IFREG | stat.S_IMODE(mode)
-        found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
-        node, st = found
-        assert isinstance(node, File) and fd is not None
+        mode = stat.S_IMODE(mode)
+        node, st, fd = dirops.create(self._state, d, name, mode, real_flags(flags), umask, uid, gid)
         handle = Handle(node, fd, flags)
         handle.plain = not st.st_mode & _SUID_SGID
         return self._attr(node, st), self._add_handle(handle)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers import security
 from tests.helpers.core_driver import CoreDriver
+from tests.helpers.counting import count_calls
 from tests.helpers.faults import without_exchange
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import run
@@ -138,6 +139,61 @@ def make_all_again(tree: CoreDriver, held: NodeId) -> int:
     attr, fh = tree.fs.create(held, b"file", 0o666, os.O_RDWR, 0o027, 0, 0)
     tree.fs.release(fh)
     return stat.S_IMODE(attr.st.st_mode)
+
+
+@pytest.mark.parametrize("sgid", [False, True])
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR])
+def test_files_of_the_daemon_itself_follow_the_same_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sgid: bool, flags: int
+) -> None:
+    with Layers(tmp_path).union(strict=False) as tree:
+        tree.mkdir(b"d", 0o755)
+        tree.chown(b"d", 0, 33)
+        tree.chmod(b"d", 0o2755 if sgid else 0o755)
+        held, fs = nodeid(tree, b"d"), tree.fs
+
+        def made(name: bytes, mode: int = 0o6666) -> tuple[int, int, int]:
+            attr, fh = fs.create(held, name, mode, flags, 0o027, os.geteuid(), os.getegid())
+            fs.release(fh)
+            return stat.S_IMODE(attr.st.st_mode), attr.st_uid, attr.st_gid
+
+        gid = 33 if sgid else os.getegid()
+        known = [made(b"first"), made(b"second")]
+        assert known == [(0o6640, os.geteuid(), gid)] * 2
+        calls = count_calls(monkeypatch, lambda: made(b"third", 0o666))
+        assert calls == {"open": 1}  # nothing else is looked at
+        assert errno_of(lambda: made(b"third")) == errno.EEXIST
+        assert errno_of(lambda: made(b"n" * 256)) == errno.ENAMETOOLONG
+        assert errno_of(lambda: made(b".wh.file")) == errno.EPERM
+        fs.setxattr(held, security.DEFAULT.encode(), ACL, 0)
+        assert made(b"fourth", 0o666) == (0o660, os.geteuid(), gid)
+
+
+def test_a_file_is_made_when_descriptors_can_be_spared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_open, failures = os.open, [errno.EMFILE, errno.ENOSPC]
+
+    def fail_first(path: bytes, flags: int, *rest: int, dir_fd: int | None = None) -> int:
+        if path == b"file" and failures:
+            raise OSError(failures.pop(0), "cannot open")
+        return really_open(path, flags, *rest, dir_fd=dir_fd)
+
+    with Layers(tmp_path).union() as tree:
+        tree.create(b"first", 0o644)
+        monkeypatch.setattr(os, "open", fail_first)
+        assert errno_of(lambda: tree.create(b"file", 0o644)) == errno.ENOSPC
+        assert tree.fs.lookup(ROOT_NODEID, b"file") is None
+        failures.append(errno.EMFILE)
+        tree.create(b"file", 0o644)
+        assert not failures
+        monkeypatch.undo()
+        tree.unlink(b"first")
+        assert names_of(tree) == {b"file"}
+
+
+def names_of(tree: CoreDriver) -> set[bytes]:
+    return {entry.name for entry in tree.listdir(b"")}
 
 
 # -- files that lost their name --

@@ -32,6 +32,22 @@ def names(tree: CoreDriver, path: bytes) -> set[bytes]:
 # -- many layers --
 
 
+def test_a_name_that_is_known_to_be_absent_takes_no_lock(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"d": {"low": "1", "gone": "2"}}).union() as tree:
+        tree.create(b"d/up", 0o644)
+        tree.unlink(b"d/gone")
+        held = nodeid(tree, b"d")
+        folder = state(tree).table.directory(held)
+        with folder.lock:
+            assert tree.fs.lookup(held, b"absent") is None
+        for name, there in ((b"low", True), (b"up", True), (b"gone", False)):
+            found = tree.fs.lookup(held, name)
+            assert (found is not None) == there
+            if found is not None:
+                tree.fs.forget(found.nodeid, 1)
+        assert errno_of(lambda: tree.fs.lookup(held, b"n" * 256)) == errno.ENAMETOOLONG
+
+
 def test_a_known_upper_file_is_removed_without_looking_at_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
