@@ -89,7 +89,7 @@ class Downloads:
         return sources._replace(found=(*sources.found, *fetched), remote=())
 
     def _fetch(self, one: Add, url: str, checksum: Checksum | None, limit: int) -> DownloadSource:
-        if "@" in urlsplit(url).netloc:
+        if _has_user(url):
             raise ContainerfileError(
                 one.at,
                 "a URL with a user or password is refused, since it would stay in the history: "
@@ -143,6 +143,17 @@ def read_checksum(one: Add) -> Checksum | None:
     return Checksum(algorithm, encoded)
 
 
+def _has_user(url: str) -> bool:
+    """Tell whether `url` has a user or a password; raises StoreError if it is no URL."""
+    try:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.port == 0:
+            raise ValueError("it has no host, or the port 0")
+        return "@" in parts.netloc
+    except ValueError as error:
+        raise StoreError(f"that is not an address of HTTP: {error}") from None
+
+
 def file_name(url: str, headers: Headers) -> str:
     """Return the name of a download, from its URL or from the answer of the host; else ""."""
     path = unquote(urlsplit(url).path, errors="surrogateescape")
@@ -150,12 +161,20 @@ def file_name(url: str, headers: Headers) -> str:
         return _plain(posixpath.basename(path))
     message = email.message.Message()
     message["Content-Disposition"] = headers.get("Content-Disposition") or ""
-    return _plain(posixpath.basename(message.get_filename() or ""))
+    try:
+        found = message.get_filename() or ""
+    except ValueError:
+        found = ""  # RFC 2231 lets the host name any codec of Python, and some of them raise it
+    return _plain(posixpath.basename(found))
 
 
 def _plain(name: str) -> str:
     """Return `name`, "" if it is not a valid file name."""
-    return "" if name in (".", "..") or "\0" in name or len(os.fsencode(name)) > 255 else name
+    try:
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return ""  # it has half of a surrogate pair
+    return "" if name in (".", "..") or "\0" in name or length > 255 else name
 
 
 def _answered(transport: Transport, url: str) -> Answer:
@@ -170,11 +189,26 @@ def _answered(transport: Transport, url: str) -> Answer:
         target = answer.headers.get("Location")
         if answer.status not in _REDIRECTS or not target:
             raise StoreError(f"the host answered with status {answer.status}")
-        further = urljoin(url, target)
-        if url.startswith("https:") and not further.startswith("https:"):
+        further = _located(url, target)
+        if _scheme(url) == "https" and _scheme(further) != "https":
             raise StoreError(f"it leads to {shown(further)}, which is not https")
         url = further
     raise StoreError(f"it leads from one URL to the next more than {_MOST_REDIRECTS} times")
+
+
+def _located(url: str, target: str) -> str:
+    """Return the address of `target` in an answer from `url`; raises StoreError."""
+    try:
+        further = urljoin(url, target)
+        if _scheme(further) in ("http", "https"):
+            return further
+    except ValueError:
+        pass
+    raise StoreError(f"it leads to {shown(target)}, which is not an address of HTTP")
+
+
+def _scheme(url: str) -> str:
+    return urlsplit(url).scheme  # in lower case
 
 
 def _last_modified(headers: Headers) -> int:

@@ -85,7 +85,10 @@ def _parsed(path: Path, fields: Object) -> DaemonJson:
 
 
 def _mirror(path: Path, text: str) -> Mirror:
-    parts = urlsplit(text if "://" in text else f"https://{text}")
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+    except ValueError:
+        parts = urlsplit("")  # a bracket that is not closed, for example
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
         raise BadConfiguration(f"{path} has a wrong mirror: {shown(text)} is not https://HOST")
     return Mirror(parts.netloc, insecure=parts.scheme == "http")

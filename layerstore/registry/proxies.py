@@ -66,7 +66,7 @@ def _parsed(variable: str, text: str) -> Proxy:
     authorization = ""
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+        authorization = "Basic " + base64.b64encode(os.fsencode(pair)).decode()
     return Proxy(parts.hostname, port, authorization)
 
 

@@ -142,6 +142,12 @@ def test_the_digest_is_of_name_and_content(tmp_path: Path) -> None:
         ("https://x/a%2Fb", "", "b"),
         ("https://x/a%00b", "", ""),
         ("https://x/" + "a" * 300, "", ""),
+        # RFC 2231: the host names a codec, of which Python has some that are none of text.
+        ("https://x/", "attachment; filename*=utf-8''a%20b", "a b"),
+        ("https://x/", "attachment; filename*=unicode_escape''%5Cud800", ""),
+        ("https://x/", "attachment; filename*=punycode''%ff", ""),
+        ("https://x/", "attachment; filename*=a%00b''x", ""),
+        ("https://x/", "attachment; filename*=a\0b''x", ""),
     ],
 )
 def test_name(url: str, disposition: str, name: str) -> None:
@@ -203,7 +209,33 @@ def test_a_checksum_that_is_right(tmp_path: Path) -> None:
             {"https://x/f": (200, {}, b"data")},
             f"digest mismatch sha256:{hashlib.sha256(b'data').hexdigest()}: sha256:{'0' * 64} was",
         ),
+        (
+            "ADD https://x/f /",
+            {"https://x/f": (302, {"Location": "HTTP://x/g"}, b"")},
+            "it leads to HTTP://x/g, which is not https",
+        ),
+        (
+            "ADD http://x/f /",
+            {
+                "http://x/f": (302, {"Location": "HTTPS://x/g"}, b""),
+                "HTTPS://x/g": (302, {"Location": "http://x/h"}, b""),
+            },
+            "it leads to http://x/h, which is not https",
+        ),
+        (
+            "ADD http://x/f /",
+            {"http://x/f": (302, {"Location": "http://[x/g"}, b"")},
+            "it leads to http://[x/g, which is not an address of HTTP",
+        ),
+        (
+            "ADD http://x/f /",
+            {"http://x/f": (302, {"Location": "file:///etc/passwd"}, b"")},
+            "it leads to file:///etc/passwd, which is not an address of HTTP",
+        ),
         ("ADD https://u:pa55@x/f /", {}, "a URL with a user or password is refused"),
+        ("ADD http://[x/f /", {}, "http://[x/f: that is not an address of HTTP"),
+        ("ADD http://x:99999/f /", {}, "http://x:99999/f: that is not an address of HTTP"),
+        ("ADD http:///f /", {}, "http:///f: that is not an address of HTTP"),
     ],
 )
 def test_what_is_refused(

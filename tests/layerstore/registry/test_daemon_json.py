@@ -53,6 +53,7 @@ def test_file_that_this_user_may_not_read(tmp_path: Path, monkeypatch: pytest.Mo
         '{"registry-mirrors": "https://m.example"}',
         '{"registry-mirrors": ["ftp://m.example"]}',
         '{"registry-mirrors": ["https://m.example/path"]}',
+        '{"registry-mirrors": ["https://[m.example"]}',
         '{"insecure-registries": [5]}',
     ],
 )

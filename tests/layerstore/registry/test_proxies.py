@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from layerstore.registry.errors import BadConfiguration
@@ -58,6 +60,14 @@ def test_password_is_sent_and_not_shown() -> None:
     found = proxy_for("https", "r.example", 443, {"HTTPS_PROXY": "http://ann:p%40ss@p.example"})
     assert found is not None and found.authorization == "Basic YW5uOnBAc3M="
     assert found.port == 80 and "YW5u" not in repr(found)
+
+
+def test_password_need_not_be_utf_8() -> None:
+    password = os.fsdecode(b"\xff")
+    found = proxy_for(
+        "https", "r.example", 443, {"HTTPS_PROXY": f"http://ann:{password}@p.example"}
+    )
+    assert found is not None and found.authorization == "Basic YW5uOv8="
 
 
 @pytest.mark.parametrize(
