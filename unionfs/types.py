@@ -6,6 +6,7 @@ are bytes and `st_blocks` counts 512-byte blocks.
 
 from __future__ import annotations
 
+import enum
 import os
 
 from unionfs.light_typing import NamedTuple, NewType
@@ -71,6 +72,15 @@ class Renewed(NamedTuple):
 
     nodeid: NodeId
     had_one_name: bool
+
+
+class LookedUp(enum.Enum):
+    """Which names of a directory are looked up when it is listed."""
+
+    DIRECTORIES = enum.auto()
+    ALL_BUT_A_FILE = enum.auto()
+    """All but the first file."""
+    EVERYTHING = enum.auto()
 
 
 class DirEntry(NamedTuple):

@@ -38,6 +38,7 @@ from unionfs.types import (
     Fh,
     Frozen,
     Listed,
+    LookedUp,
     NodeId,
     Renewed,
     Restored,
@@ -344,12 +345,12 @@ class Extents(Protocol):
         ...
 
     def list_looked_up(
-        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+        self, nodeid: NodeId, offset: int, what: LookedUp, tell: Callable[[NodeId], object]
     ) -> Iterator[Listed]:
-        """Do as `listdir`, and as `lookup` for each directory, with `files` for each file too.
+        """Do as `listdir`, and as `lookup` for each of `what`.
 
-        A name has no attributes if it is b"." or b"..", or if `lookup` would fail; its st_ino may
-        then be that of the real file.  `tell` is called with the nodeid of each directory that is
+        A name that `lookup` would fail for has no attributes, and its st_ino may be that of the
+        real file.  `tell` is called with the nodeid of each directory that is
         looked up, before its attributes are looked at if the kernel may know it already.  The
         caller drops the reference to an entry that it does not use.
         """

@@ -24,14 +24,13 @@ BUDGETS: Mapping[str, Mapping[str, float]] = {
         "GETATTR": 1.3,
         "GETXATTR": 2.0,
     },
-    "find, first": {"READDIRPLUS": 0.7, "LOOKUP": 0.3},
+    "find, first": {"READDIRPLUS": 0.7},
     "find, again": {"GETATTR": 0.35},
     "grep -r, first": {
         "OPEN": 1.0,
         "RELEASE": 1.0,
         "READ": 1.0,
         "READDIRPLUS": 0.7,
-        "LOOKUP": 0.3,
     },
     "grep -r, again": {"OPEN": 1.0, "RELEASE": 1.0, "GETATTR": 1.4},
 }

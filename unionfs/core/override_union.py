@@ -43,7 +43,7 @@ from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import utimens_at
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Listed, NodeId, SetAttr
+from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Listed, LookedUp, NodeId, SetAttr
 
 _CAPABILITY = b"security.capability"
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
@@ -284,10 +284,10 @@ class OverrideUnion(UnionFs):
         return self._with_types(self._table.directory(nodeid), entries)
 
     def list_looked_up(
-        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+        self, nodeid: NodeId, offset: int, what: LookedUp, tell: Callable[[NodeId], object]
     ) -> Iterator[Listed]:
         d = self._table.directory(nodeid)
-        entries = super().list_looked_up(nodeid, offset, files, tell)
+        entries = super().list_looked_up(nodeid, offset, what, tell)
         for cookie, name, d_type, st_ino, attr in entries:
             if attr is not None:
                 d_type = stat.S_IFMT(attr.st.st_mode) >> 12

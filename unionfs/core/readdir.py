@@ -18,7 +18,7 @@ from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup, lookup_listed, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
-from unionfs.types import Attr, DirEntry, Listed, NodeId, StIno
+from unionfs.types import Attr, DirEntry, Listed, LookedUp, NodeId, StIno
 
 
 class Listing:
@@ -66,11 +66,11 @@ def list_looked_up(
     state: State,
     d: Dir,
     offset: int,
-    files: bool,
+    what: LookedUp,
     tell: Callable[[NodeId], object],
     attr: Callable[[Node, os.stat_result], Attr],
 ) -> Iterator[Listed]:
-    """Yield as `list_dir`, and look each directory up, and with `files` every other name too.
+    """Yield as `list_dir`, and look each of `what` up.
 
     For `tell` see `vfs.Extents.list_looked_up`; `attr` returns the attributes to show of an inode.
     """
@@ -82,6 +82,7 @@ def list_looked_up(
         yield base | 1, b".", DT_DIR, d.st_ino, None
     if position <= 1:
         yield base | _DOTS, b"..", DT_DIR, d.parent.st_ino, None
+    bare, skips = what is LookedUp.DIRECTORIES, what is LookedUp.ALL_BUT_A_FILE
     for index in range(max(position - _DOTS, 0), len(names)):
         name = names[index]
         loaded = d.loaded or loaded  # as above
@@ -92,7 +93,8 @@ def list_looked_up(
         if packed is None:
             continue
         cookie, d_type = base | (index + _DOTS + 1), packed & TYPE_MASK
-        if not files and d_type != DT_DIR:
+        if d_type != DT_DIR and (bare or skips):
+            skips = False
             yield cookie, name, d_type, _entry_ino(state, d, name, packed, in_upper), None
             continue
         shown = None

@@ -20,7 +20,7 @@ from unionfs.core.layer import RealDir
 from unionfs.core.union import DOTS, UnionFs
 from unionfs.core.whiteout import DT_DIR
 from unionfs.syscalls import xattr
-from unionfs.types import Attr, Backing, DirEntry, Fh, Listed, NodeId, SetAttr
+from unionfs.types import Attr, Backing, DirEntry, Fh, Listed, LookedUp, NodeId, SetAttr
 
 
 def await_dir(d: Dir) -> None:
@@ -148,12 +148,15 @@ class RemoteUnion(UnionFs):
         return super().listdir(nodeid, offset)
 
     def list_looked_up(
-        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+        self, nodeid: NodeId, offset: int, what: LookedUp, tell: Callable[[NodeId], object]
     ) -> Iterator[Listed]:
         kids = self._table.directory(nodeid).kids
+        skips = what is LookedUp.ALL_BUT_A_FILE
         for cookie, name, d_type, st_ino in self.listdir(nodeid, offset):
             attr = None
-            if (files or d_type == DT_DIR) and name not in DOTS:
+            if d_type != DT_DIR and (skips or what is LookedUp.DIRECTORIES):
+                skips = False
+            elif name not in DOTS:
                 known = kids.get(name) if d_type == DT_DIR else None
                 if known is not None:
                     tell(known.nodeid)

@@ -68,6 +68,7 @@ from unionfs.types import (
     Fh,
     Frozen,
     Listed,
+    LookedUp,
     NodeId,
     Renewed,
     Restored,
@@ -420,10 +421,10 @@ class UnionFs:
         return list_dir(self._state, self._table.directory(nodeid), offset)
 
     def list_looked_up(
-        self, nodeid: NodeId, offset: int, files: bool, tell: Callable[[NodeId], object]
+        self, nodeid: NodeId, offset: int, what: LookedUp, tell: Callable[[NodeId], object]
     ) -> Iterator[Listed]:
         d = self._table.directory(nodeid)
-        return list_looked_up(self._state, d, offset, files, tell, self._attr)
+        return list_looked_up(self._state, d, offset, what, tell, self._attr)
 
     def syncfs(self) -> None:
         writable = self._state.writable

@@ -8,7 +8,7 @@ one request for each file if a program wants them, so `Demand` watches whether i
 
 from __future__ import annotations
 
-from unionfs.types import NodeId
+from unionfs.types import LookedUp, NodeId
 from unionfs.vfs import ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
@@ -20,50 +20,59 @@ from unionfs.wire.told import Told
 
 TRIAL = 32  # directories
 PATIENCE = 4 << 20  # bytes of listings, for each name about 170
+AT_FIRST = 16 << 10  # the same, before any file was looked up
 WATCHED = 1024  # directories
 
 
 class Demand:
     """Whether programs that list directories want the attributes of the files in them.
 
-    They do from the first lookup of a file in a directory that was listed without
-    attributes.  After that one of `TRIAL` directories is listed without them, to see
-    whether they are still wanted: the kernel does not say when it does not use them.  They are not
-    when so much as `PATIENCE` was listed without such a lookup.  It may come that late:
-    `find -exec md5sum {} +` lists hundreds of directories, then looks at all their files.
+    The kernel does not say when it uses them.  So one file of a directory is listed without, of
+    each directory at first and later of one in `TRIAL`: a lookup of that file shows that they are
+    wanted.  They are not when so much as `PATIENCE` was listed without such a lookup.  It may come
+    that late: `find -exec md5sum {} +` lists hundreds of directories, then looks at all their
+    files.  Then no file is listed with its attributes until one is looked up in a directory that
+    was listed without.
 
-    `bare` are the directories listed without attributes, the latest last.
+    `bare` are the directories that have files listed without attributes, the latest last.
     """
 
-    __slots__ = ("_directories", "_size", "bare", "wanted")
+    __slots__ = ("_directories", "_left", "_seen", "_wanted", "bare")
 
     def __init__(self) -> None:
-        self.wanted = False
-        self._directories = self._size = 0  # listed since the latest lookup
+        self._wanted, self._seen = True, False  # by a lookup
+        self._left = AT_FIRST
+        self._directories = 0  # listed since the latest lookup
         self.bare: dict[NodeId, None] = {}
 
-    def begin(self, nodeid: NodeId) -> bool:
-        """Tell whether to list the files of directory `nodeid` with their attributes."""
-        if self.wanted:
+    def begin(self, nodeid: NodeId) -> LookedUp:
+        """Return what to list with attributes in directory `nodeid`."""
+        what = LookedUp.DIRECTORIES
+        if self._wanted:
             self._directories += 1
-            if self._directories % TRIAL:
+            if self._seen and self._directories % TRIAL:
                 self.bare.pop(nodeid, None)
-                return True
+                return LookedUp.EVERYTHING
+            what = LookedUp.ALL_BUT_A_FILE
         self._watch(nodeid)
-        return False
+        return what
+
+    def rest(self) -> LookedUp:
+        """Return what to list with attributes in the rest of a directory."""
+        return LookedUp.EVERYTHING if self._wanted else LookedUp.DIRECTORIES
 
     def listed(self, nodeid: NodeId, size: int) -> None:
         """Note that `size` bytes of a listing of directory `nodeid` have attributes."""
-        self._size += size
-        if self._size > PATIENCE:
-            self._size, self.wanted = 0, False
+        self._left -= size
+        if self._left < 0:
+            self._wanted = False
             self._watch(nodeid)  # the rest of it has none
 
     def looked_up(self, parent: NodeId) -> None:
         """Note that a file of directory `parent`, one of the `bare`, was looked up by its name."""
         self.bare.pop(parent, None)
-        self._directories = self._size = 0
-        self.wanted = True
+        self._directories, self._left = 0, PATIENCE
+        self._wanted = self._seen = True
 
     def _watch(self, nodeid: NodeId) -> None:
         bare = self.bare
@@ -148,15 +157,15 @@ class Directories:
             self._listings.begin(nodeid, request.pid)
         at, limit, head = begin, begin + min(size, request.limit), abi.DIRENTPLUS_SIZE
         demand, fs, put, pid = self._demand, self._fs, self._encoder.put_listed, request.pid
-        files = demand.begin(nodeid) if offset == 0 else demand.wanted
+        what = demand.begin(nodeid) if offset == 0 else demand.rest()
         told = self._told
-        if files:
+        if what is not LookedUp.DIRECTORIES:
             told.tell_many(pid)
 
         def tell(directory: NodeId) -> None:
             told.tell(directory, pid)
 
-        for listed in fs.list_looked_up(nodeid, offset, files, tell):
+        for listed in fs.list_looked_up(nodeid, offset, what, tell):
             _, name, _, _, attr = listed
             end = at + (head + len(name) + 7 & ~7)
             if end > limit:
@@ -168,7 +177,7 @@ class Directories:
             at = end
         if at == begin:
             self._end(request)
-        elif files:
+        elif what is not LookedUp.DIRECTORIES:
             demand.listed(nodeid, at - begin)
         return at - begin
 

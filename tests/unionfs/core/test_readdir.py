@@ -17,7 +17,8 @@ from unionfs.core import readdir
 from unionfs.core.inode import Dir
 from unionfs.core.lookup import NodeStat, lookup_locked
 from unionfs.core.state import State
-from unionfs.types import ROOT_NODEID, DirEntry, Listed, NodeId
+from unionfs.core.whiteout import DT_DIR, DT_REG
+from unionfs.types import ROOT_NODEID, DirEntry, Listed, LookedUp, NodeId
 
 
 def listed(tree: CoreDriver, nodeid: NodeId, offset: int = 0) -> list[DirEntry]:
@@ -25,10 +26,9 @@ def listed(tree: CoreDriver, nodeid: NodeId, offset: int = 0) -> list[DirEntry]:
 
 
 def looked_up(
-    tree: CoreDriver, nodeid: NodeId, *, files: bool, told: list[NodeId] | None = None
+    tree: CoreDriver, nodeid: NodeId, what: LookedUp = LookedUp.EVERYTHING
 ) -> list[Listed]:
-    tell = int if told is None else told.append
-    return list(core(tree).list_looked_up(nodeid, 0, files, tell))
+    return list(core(tree).list_looked_up(nodeid, 0, what, int))
 
 
 def mixed(tmp_path: Path) -> Layers:
@@ -51,7 +51,7 @@ def test_what_is_looked_up_by_a_listing_is_as_lookup_finds_it(tmp_path: Path) ->
     layers = mixed(tmp_path)
     with layers.union() as tree:
         fs, held = core(tree), nodeid(tree, b"d")
-        entries = looked_up(tree, held, files=True)
+        entries = looked_up(tree, held)
         assert [entry[4] for entry in entries[:2]] == [None, None]
         assert {name for _, name, *_ in entries[2:]} == {
             *(b"top", b"hidden", b"sub", b"low", b"up", b"link", b"symlink", b"fifo", b"only"),
@@ -72,7 +72,7 @@ def test_what_is_looked_up_by_a_listing_is_as_lookup_finds_it(tmp_path: Path) ->
     with layers.union() as tree:
         fs, held = core(tree), nodeid(tree, b"d")
         before = {name: fs.lookup(held, name) for name in (b"low", b"fifo", b"new", b"top")}
-        again = {entry[1]: entry[4] for entry in looked_up(tree, held, files=True)}
+        again = {entry[1]: entry[4] for entry in looked_up(tree, held)}
         assert before.items() <= again.items()
         for attr in [*before.values(), *list(again.values())[2:]]:
             assert attr is not None
@@ -94,9 +94,23 @@ def test_a_file_that_cannot_be_looked_up_is_listed_without_attributes(
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "stat", fail)
-            entries = looked_up(tree, held, files=True)
+            entries = looked_up(tree, held)
         lacking = {name for _, name, _, _, attr in entries if attr is None}
         assert lacking == {b".", b"..", b"up", b"low", b"top"}
+        for *_, attr in entries:
+            if attr is not None:
+                fs.forget(attr.nodeid, 1)
+
+
+def test_one_file_can_be_left_out(tmp_path: Path) -> None:
+    with Layers(tmp_path, {"d": {"a": "", "b": "", "c": "", "sub": {}}}).union() as tree:
+        fs, held = core(tree), nodeid(tree, b"d")
+        entries = looked_up(tree, held, LookedUp.ALL_BUT_A_FILE)
+        files = [attr for _, _, d_type, _, attr in entries if d_type == DT_REG]
+        assert [attr is None for attr in files] == [True, False, False]
+        assert [name for _, name, d_type, _, attr in entries if d_type == DT_DIR and attr] == [
+            b"sub"
+        ]
         for *_, attr in entries:
             if attr is not None:
                 fs.forget(attr.nodeid, 1)
@@ -115,7 +129,9 @@ def test_directories_are_told_before_they_are_looked_at_if_they_are_known(tmp_pa
             if nodeid == known.nodeid:
                 tree.chmod(b"d/known", 0o711)
 
-        entries = {entry[1]: entry[4] for entry in fs.list_looked_up(held, 0, False, tell)}
+        entries = {
+            entry[1]: entry[4] for entry in fs.list_looked_up(held, 0, LookedUp.DIRECTORIES, tell)
+        }
         seen, new = entries[b"known"], entries[b"new"]
         assert seen is not None
         assert new is not None
@@ -164,11 +180,11 @@ def test_names_that_are_looked_up_anyway_are_not_looked_up_for_their_numbers(
         assert {entry.name: entry.st_ino for entry in listed(tree, held)} == shown
         assert asked == {b"file", b"sub"}
         asked.clear()
-        numbers = {entry[1]: entry[3] for entry in looked_up(tree, held, files=False)}
+        numbers = {entry[1]: entry[3] for entry in looked_up(tree, held, LookedUp.DIRECTORIES)}
         assert asked == {b"file"}
         assert numbers == shown
         asked.clear()
-        numbers = {entry[1]: entry[3] for entry in looked_up(tree, held, files=True)}
+        numbers = {entry[1]: entry[3] for entry in looked_up(tree, held)}
         assert asked == set()
         assert numbers == shown
         for name in (b"file", b"sub", b"sub"):

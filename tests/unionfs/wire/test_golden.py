@@ -19,7 +19,7 @@ import pytest
 
 from tests.unionfs.wire.kernel import reply_to
 from unionfs.credentials import Credentials
-from unionfs.types import Attr, DirEntry, NodeId, SetAttr, StIno
+from unionfs.types import Attr, DirEntry, LookedUp, NodeId, SetAttr, StIno
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer, Request
@@ -194,7 +194,7 @@ CASES = (
          [("listdir", NODEID, n64(2))], u64(0x93) + u64(0x91) + u32(4) + u32(8) + b"name\0\0\0\0",
          {"listdir": [DirEntry(0x91, b"name", 8, StIno(0x93))]}),
     Case(Opcode.READDIRPLUS, U64[1] + U64[2] + u32(999) + U32[4] + U64[5] + U32[6] + U32[7],
-         [("list_looked_up", NODEID, n64(2), False, ANY)],
+         [("list_looked_up", NODEID, n64(2), LookedUp.EVERYTHING, ANY)],
          ENTRY + u64(0x62) + u64(0x91) + u32(4) + u32(4) + b"name\0\0\0\0"
          + bytes(128) + u64(0x93) + u64(0x92) + u32(4) + u32(8) + b"file\0\0\0\0",
          {"list_looked_up": [(0x91, b"name", 4, StIno(0x62), ATTR),
