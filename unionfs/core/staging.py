@@ -16,6 +16,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from unionfs.core.file_marks import note_names, origin_of
@@ -33,12 +34,14 @@ from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import touch
 from unionfs.syscalls.copyfile import copy_range, try_reflink
-from unionfs.syscalls.statfs import XFS
+from unionfs.syscalls.fallocate import fallocate
+from unionfs.syscalls.statfs import EXT4, XFS
 from unionfs.syscalls.statx import marks_at
 from unionfs.syscalls.writeback import begin_write_back, write_back
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_WRITE = stat.S_IRUSR | stat.S_IWUSR
+_LARGE = 1 << 20  # bytes
 _RIGHTS_OF_OTHERS = stat.S_IXUSR | stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -245,11 +248,32 @@ def copy_data(
             return True
         real.layer.reflinks = False
     holes = st.st_blocks * 512 < st.st_size
+    if length >= _LARGE and not holes and state.require_upper().upper.fs_type == EXT4:
+        _allocate(staged, length)
+    # The disk writes what is copied while we copy the rest, for which a program waits.
+    written = None if state.config.volatile else partial(_begin_to_write, staged)
+    copy = partial(
+        copy_range, source, staged, length, holes=holes, pause=stop_if_abandoned, written=written
+    )
     if stay or in_upper(node):
         # Not outside the gate: a freeze must not move meanwhile what has been changed, such as
         # the upper file itself, to which the data is written.
-        copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
+        copy()
     else:
         with state.gate.outside():
-            copy_range(source, staged, length, holes=holes, pause=stop_if_abandoned)
+            copy()
     return False
+
+
+def _allocate(fd: int, length: int) -> None:
+    """Have ext4 allocate all blocks at once, which it otherwise reserves one by one."""
+    try:
+        fallocate(fd, 0, 0, length)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):  # a file without extents
+            raise
+
+
+def _begin_to_write(fd: int, offset: int, length: int) -> None:
+    with suppress(OSError):  # what waits for the end gets the error
+        begin_write_back(fd, offset, length)

@@ -14,6 +14,7 @@ _FICLONE = 0x40049409
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
 _STRETCH = 32 << 20  # how many bytes the kernel copies between two calls of `pause`
+_PART = 1 << 20  # the same if `written` is called after each
 _NOT_HERE = frozenset(
     (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
 )
@@ -31,13 +32,20 @@ def try_reflink(src: int, dst: int) -> bool:
 
 
 def copy_range(
-    src: int, dst: int, size: int, *, holes: bool, pause: Callable[[], None] = lambda: None
+    src: int,
+    dst: int,
+    size: int,
+    *,
+    holes: bool,
+    pause: Callable[[], None] = lambda: None,
+    written: Callable[[int, int], object] | None = None,
 ) -> None:
     """Copy the first `size` bytes of `src` into the empty file `dst`.
 
     `holes` says that `src` may have holes, which are kept.  Afterwards `dst` has `size`
     bytes.  `pause` is called between parts of the copy; an exception from it stops the
-    copy.
+    copy.  `written` is called with the offset and the length in bytes of each part that was
+    copied, of 1 MiB at most, if the file is not small.
     """
     if not holes:
         if size <= _SMALL:
@@ -49,7 +57,7 @@ def copy_range(
             if len(data) == size:
                 return
         else:
-            _copy_segment(src, dst, 0, size, pause)
+            _copy_segment(src, dst, 0, size, pause, written)
     else:
         offset = 0
         while offset < size:
@@ -61,33 +69,52 @@ def copy_range(
                 raise
             end = min(os.lseek(src, start, os.SEEK_HOLE), size)
             if start < size:
-                _copy_segment(src, dst, start, end, pause)
+                _copy_segment(src, dst, start, end, pause, written)
             offset = max(end, start)
     if os.fstat(dst).st_size != size:
         os.ftruncate(dst, size)
 
 
-def _copy_segment(src: int, dst: int, start: int, end: int, pause: Callable[[], None]) -> None:
+def _copy_segment(
+    src: int,
+    dst: int,
+    start: int,
+    end: int,
+    pause: Callable[[], None],
+    written: Callable[[int, int], object] | None,
+) -> None:
+    most = _STRETCH if written is None else _PART
     try:
         while start < end:
             pause()
-            done = os.copy_file_range(src, dst, min(_STRETCH, end - start), start, start)
+            done = os.copy_file_range(src, dst, min(most, end - start), start, start)
             if done == 0:
                 return
+            if written is not None:
+                written(start, done)
             start += done
     except OSError as error:
         if error.errno not in _NOT_HERE:
             raise
-        _read_write(src, dst, start, end, pause)
+        _read_write(src, dst, start, end, pause, written)
 
 
-def _read_write(src: int, dst: int, start: int, end: int, pause: Callable[[], None]) -> None:
+def _read_write(
+    src: int,
+    dst: int,
+    start: int,
+    end: int,
+    pause: Callable[[], None],
+    written: Callable[[int, int], object] | None,
+) -> None:
     while start < end:
         pause()
         data = os.pread(src, min(_CHUNK, end - start), start)
         if not data:
             return
         write_at(dst, data, start)
+        if written is not None:
+            written(start, len(data))
         start += len(data)
 
 

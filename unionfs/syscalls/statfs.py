@@ -13,6 +13,7 @@ TMPFS = 0x01021994
 RAMFS = 0x858458F6
 XFS = 0x58465342
 BTRFS = 0x9123683E
+EXT4 = 0xEF53  # ext2 and ext3 too
 
 # Filesystems for which another machine or another process answers, so a call may never
 # return; statfs(2), and include/uapi/linux/magic.h.

@@ -17,9 +17,12 @@ _sync_file_range = libc.sync_file_range
 _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
-def begin_write_back(fd: int) -> None:
-    """Begin to write the data of `fd`, so that `write_back` waits less."""
-    if _sync_file_range(fd, 0, 0, _WRITE) != 0:
+def begin_write_back(fd: int, offset: int = 0, length: int = 0) -> None:
+    """Begin to write data of `fd`, so that `write_back` or fsync(2) waits less.
+
+    Its `length` is in bytes, 0 for all from `offset` on.
+    """
+    if _sync_file_range(fd, offset, length, _WRITE) != 0:
         raise fail()
 
 

@@ -21,9 +21,9 @@ from unionfs.core import file as file_module
 from unionfs.core import setattr as setattr_module
 from unionfs.core import setup, staging
 from unionfs.core.staging import Staged, plan_copy, secure_data, stage_copy
-from unionfs.syscalls.statfs import XFS
+from unionfs.syscalls.statfs import BTRFS, EXT4, XFS
 
-BTRFS = 0x9123683E
+LARGE = 1 << 20
 
 # linux/posix_acl_xattr.h: owner, user 5, group, mask, others, each with rw or r.
 _ENTRIES = ((1, 6, -1), (2, 6, 5), (4, 4, -1), (0x10, 6, -1), (0x20, 4, -1))
@@ -189,6 +189,88 @@ def test_a_shared_copy_needs_no_sync_where_the_log_keeps_the_order(
         state(tree).lowers[0].reflinks = False
         tree.chmod(b"other", 0o600)
         assert len(synced) == (1 if kind == XFS else 2)
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+def test_the_disk_writes_while_the_rest_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volatile: bool
+) -> None:
+    begun: list[tuple[int, int, int]] = []
+
+    def note(fd: int, offset: int = 0, length: int = 0) -> None:
+        begun.append((offset, length, os.fstat(fd).st_size))
+
+    layers = Layers(tmp_path, {"large": "text" * (LARGE // 2)})
+    monkeypatch.setattr(staging, "try_reflink", lambda _source, _target: False)
+    monkeypatch.setattr(staging, "begin_write_back", note)
+    monkeypatch.setattr(staging, "fallocate", lambda *_: None)
+    with layers.union(volatile=volatile) as tree:
+        state(tree).require_upper().upper.ordered = False
+        tree.write(b"large", 0, b"x")
+    # In parts, each when the file ends with it.
+    wanted = [(0, LARGE, LARGE), (LARGE, LARGE, 2 * LARGE)]
+    assert begun == ([] if volatile else wanted)
+    assert (layers.upper / "large").stat().st_size == 2 * LARGE
+
+
+@pytest.mark.parametrize("kind", [EXT4, XFS])
+@pytest.mark.parametrize("holes", [False, True])
+def test_ext4_allocates_a_large_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int, holes: bool
+) -> None:
+    """Others do that as well later, and btrfs could not compress it."""
+    layers = Layers(tmp_path, {"large": "text" * (LARGE // 4), "small": "text"})
+    if holes:
+        os.truncate(layers.lowers[0] / "large", 4 * LARGE)
+    wanted = (layers.lowers[0] / "large").read_bytes()
+    allocated: list[tuple[int, int, int]] = []
+
+    def unknown(_fd: int, mode: int, offset: int, length: int) -> None:
+        allocated.append((mode, offset, length))
+        raise OSError(errno.EOPNOTSUPP, "a file without extents")
+
+    monkeypatch.setattr(staging, "try_reflink", lambda _source, _target: False)
+    monkeypatch.setattr(staging, "fallocate", unknown)
+    with layers.union() as tree:
+        state(tree).require_upper().upper.fs_type = kind
+        tree.append(b"large", b"more")
+        tree.append(b"small", b"more")
+    assert allocated == ([(0, 0, LARGE)] if kind == EXT4 and not holes else [])
+    assert (layers.upper / "large").read_bytes() == wanted + b"more"
+
+
+def test_a_copy_that_a_full_ext4_has_no_room_for_ends_before_it_begins(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    (layers.lowers[0] / "own").write_bytes(bytes(LARGE))
+    monkeypatch.setattr(staging, "try_reflink", lambda _source, _target: False)
+    monkeypatch.setattr(staging, "fallocate", full)
+    with layers.union() as tree:
+        state(tree).require_upper().upper.fs_type = EXT4
+        before = os.listdir(layers.work / "work")
+        assert errno_of(lambda: stage(tree, b"own")) == errno.ENOSPC
+        assert os.listdir(layers.work / "work") == before
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_a_large_file_shares_its_data_where_the_filesystem_can(tmp_path: Path, kind: str) -> None:
+    require_root()
+    if shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"mkfs.{kind} is not here")
+    size = 64 << 20
+    with small_disk(tmp_path, kind, 320 << 20) as top:
+        layers = Layers(top / "layers", {"large": ""})
+        (layers.lowers[0] / "large").write_bytes(os.urandom(LARGE) * (size // LARGE))
+        os.sync()
+        with layers.union() as tree:
+            before = os.statvfs(top)
+            tree.write(b"large", 0, b"x")
+            after = os.statvfs(top)
+        assert (layers.upper / "large").stat().st_size == size
+        assert (before.f_bfree - after.f_bfree) * before.f_frsize < size // 4
 
 
 @pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="xfsprogs is not here")

@@ -65,6 +65,30 @@ def test_pause_stops_the_copy_by_its_exception(tmp_path: Path) -> None:
     assert (tmp_path / "to").stat().st_size == 0
 
 
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("holes", [False, True])
+def test_each_part_is_reported_once_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool, holes: bool
+) -> None:
+    data = os.urandom(2 * HOLE + 5)
+    (tmp_path / "from").write_bytes(data)
+    parts: list[tuple[int, int]] = []
+
+    def note(offset: int, length: int) -> None:
+        assert (tmp_path / "to").read_bytes()[offset:] == data[offset : offset + length]
+        parts.append((offset, length))
+
+    def fail(*_args: object) -> int:
+        raise OSError(errno.EXDEV, "refused")
+
+    if refused:
+        monkeypatch.setattr(os, "copy_file_range", fail)
+    with (tmp_path / "from").open("rb") as source, (tmp_path / "to").open("wb") as target:
+        src, dst = source.fileno(), target.fileno()
+        copyfile.copy_range(src, dst, len(data), holes=holes, written=note)
+    assert parts == [(0, HOLE), (HOLE, HOLE), (2 * HOLE, 5)]
+
+
 def test_an_error_of_the_disk_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only an error that says "not here" leads to read and write."""
     (tmp_path / "from").write_bytes(bytes(HOLE))
