@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from unionfs.errors import fs_error
 from unionfs.light_logging import Logger
@@ -254,14 +255,14 @@ class FdCache:
     def _open_next(self, below: RealDir, fd: Fd) -> Fd:
         """Open `below` in its parent `fd`; raises OSError, ESTALE if it is gone."""
         try:
-            return open_searchable(below.name, fd)
+            return _open_part(below, fd)
         except OSError as error:
             if error.errno in GONE:
                 log.warning("the layer directory %r is gone", below.full_path())
                 raise fs_error(errno.ESTALE) from error
             if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
                 raise
-            return open_searchable(below.name, fd)
+            return _open_part(below, fd)
 
     def _keep(self, real: RealDir, fd: Fd) -> None:
         """Store `fd` as that of `real`; the caller holds `lock`."""
@@ -322,11 +323,21 @@ def open_dir(name: bytes, dir_fd: int | None = None, flags: int = os.O_NOFOLLOW)
         return Fd(os.open(name, flags, dir_fd=dir_fd))
 
 
-def open_searchable(name: bytes, dir_fd: int) -> Fd:
-    """Like `open_dir`, and O_PATH if that is denied: such an fd cannot be listed."""
+def _open_part(real: RealDir, dir_fd: int) -> Fd:
+    """Return an fd of the directory `real` in its parent `dir_fd`.
+
+    If its mode keeps us from listing it, one of the upper is opened as by its owner, and one of
+    a lower, whose mode must not change, with O_PATH: such an fd cannot be listed.
+    """
+    name = real.name
     try:
         return open_dir(name, dir_fd)
     except PermissionError:
+        if real.layer.is_upper:
+            from unionfs.core.owner_rights import as_owner  # which imports this module
+
+            with suppress(PermissionError):
+                return as_owner(lambda: open_dir(name, dir_fd), (dir_fd, None), (dir_fd, name))
         return Fd(os.open(name, _OPEN_PATH | os.O_DIRECTORY, dir_fd=dir_fd))
 
 

@@ -32,12 +32,15 @@ from unionfs.light_logging import Logger
 
 log = Logger(__name__)
 
+# EBADF is the error of a directory that could only be opened with O_PATH.
+_DENIED = (errno.EACCES, errno.EBADF)
+
 
 def merge_locked(state: State, d: Dir) -> tuple[dict[bytes, int], dict[bytes, tuple[int, ...]]]:
     """Read the lowers of `d`; return the `lower` and `lower_dirs` of its `Loaded`.
 
     If `d` is not resolved yet, this resolves it.  The caller holds `d.lock`.  Raises EIO if a
-    directory cannot be read, with `d` as it was.
+    directory cannot be read, EACCES if that is denied, with `d` as it was.
     """
     names = _Names()
     reals, resolved = d.lowers, d.resolved
@@ -62,7 +65,8 @@ def merge_locked(state: State, d: Dir) -> tuple[dict[bytes, int], dict[bytes, tu
 def resolve_locked(state: State, d: Dir) -> None:
     """Read the marks on the real directories of `d`, and decide which of them are merged.
 
-    The caller holds `d.lock`.  Raises EIO if a directory cannot be read.
+    The caller holds `d.lock`.  Raises EIO if a directory cannot be read, EACCES
+    if that is denied.
     """
     if d.resolved:
         return
@@ -141,8 +145,12 @@ def _read(
 
 
 def _unreadable(real: RealDir, error: OSError) -> OSError:
-    log.error("the layer directory %r cannot be read: %s", real.full_path(), error)
-    return fs_error(errno.EIO)
+    code, reason = errno.EIO, error.strerror
+    if error.errno in _DENIED:
+        code = errno.EACCES
+        reason = "its mode does not allow the user of the mount to list it"
+    log.error("the layer directory %r cannot be read: %s", real.full_path(), reason)
+    return fs_error(code)
 
 
 def _resolve(d: Dir, merged: tuple[RealDir, ...]) -> None:

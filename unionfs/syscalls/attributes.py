@@ -35,10 +35,27 @@ _futimens = libc["futimens"]
 def chmod(path: int | bytes, mode: int) -> None:
     """Set the permission bits of a path, or of an open file; sgid stays whatever its group is."""
     if not mode & stat.S_ISGID:
-        os.chmod(path, mode)
+        _chmod(path, mode)
         return
     with keeping_sgid(mode):
+        _chmod(path, mode)
+
+
+def _chmod(path: int | bytes, mode: int) -> None:
+    try:
         os.chmod(path, mode)
+    except OSError as error:
+        if not isinstance(path, int):
+            raise
+        os.chmod(_path_of(path, error), mode)
+
+
+def _path_of(fd: int, error: OSError) -> bytes:
+    """Return a path for `fd` if it is O_PATH, which fchmod(2) and its like refuse with `error`."""
+    path = b"/proc/self/fd/%d" % fd
+    if error.errno != errno.EBADF or not os.path.exists(path):
+        raise error
+    return path
 
 
 def chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
@@ -68,12 +85,14 @@ def utimens_at(dir_fd: int, name: bytes | None, atime_ns: int | None, mtime_ns: 
     Without a `name` they are the times of the open file `dir_fd`.
     """
     if name is None and atime_ns is not None and mtime_ns is not None:
-        os.utime(dir_fd, ns=(atime_ns, mtime_ns))  # costs less than ctypes
+        try:
+            os.utime(dir_fd, ns=(atime_ns, mtime_ns))  # costs less than ctypes
+        except OSError as error:
+            os.utime(_path_of(dir_fd, error), ns=(atime_ns, mtime_ns))
         return
     times = _TIMES.pack(*_timespec(atime_ns), *_timespec(mtime_ns))
     if name is None:
-        if _futimens(dir_fd, times) != 0:
-            raise fail()
+        _set_times(dir_fd, times)
     elif _utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW) != 0:
         raise fail(name)
 
@@ -85,8 +104,7 @@ def touch_at(dir_fd: int, name: bytes | None) -> None:
     """
     times = _TIMES.pack(0, UTIME_NOW, 0, UTIME_NOW)
     if name is None:
-        if _futimens(dir_fd, times) != 0:
-            raise fail()
+        _set_times(dir_fd, times)
     elif _utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW) != 0:
         raise fail(name)
 
@@ -95,6 +113,13 @@ def touch(fd: int) -> None:
     """Set the mtime of the open file `fd` to now, by the clock of its filesystem."""
     if _futimens(fd, _TIMES.pack(0, UTIME_OMIT, 0, UTIME_NOW)) != 0:
         raise fail()
+
+
+def _set_times(fd: int, times: bytes) -> None:
+    if _futimens(fd, times) != 0:
+        path = _path_of(fd, fail())
+        if _utimensat(fd, path, times, 0) != 0:
+            raise fail(path)
 
 
 def _timespec(ns: int | None) -> tuple[int, int]:

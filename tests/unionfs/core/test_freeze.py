@@ -517,16 +517,17 @@ def test_a_disk_that_fills_up_at_any_point(tmp_path: Path, ahead: bool) -> None:
 
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("renewed", [False, True])
+@pytest.mark.parametrize("mode", [0o755, 0o555, 0o300, 0o100])
 def test_an_ordinary_user_may_have_open_what_keeps_even_the_owner_out(
-    ahead: bool, renewed: bool
+    ahead: bool, renewed: bool, mode: int
 ) -> None:
-    """Files of mode 0; the daemon has the rights of that user."""
+    """Files of mode 0 in directories of `mode`; the daemon has the rights of that user."""
     require_root()
     with tempfile.TemporaryDirectory(prefix="unionfs-test-") as made:
-        _freeze_closed(Path(made), ahead=ahead, renewed=renewed)
+        _freeze_closed(Path(made), ahead=ahead, renewed=renewed, mode=mode)
 
 
-def _freeze_closed(tmp_path: Path, *, ahead: bool, renewed: bool) -> None:
+def _freeze_closed(tmp_path: Path, *, ahead: bool, renewed: bool, mode: int) -> None:
     tmp_path.chmod(0o755)
     for name in ("lower/d", "upper", "work", "to"):
         (tmp_path / name).mkdir(parents=True)
@@ -539,8 +540,9 @@ def _freeze_closed(tmp_path: Path, *, ahead: bool, renewed: bool) -> None:
         fs = open_union(UnionConfig(lowers=(b"lower",), upper=b"upper", work=b"work"))
         tree = CoreDriver(fs)
         tree.mkdir(b"e", 0o755)
+        tree.mkdir(b"e/f", 0o755)
         handles = []
-        for name in (b"d/new", b"e/new", b"d/kept"):
+        for name in (b"d/new", b"e/new", b"d/kept", b"e/f/new"):
             if name != b"d/kept":
                 tree.create(name, 0o600)
             tree.setxattr(name, "user.own", b"value", 0)
@@ -548,19 +550,24 @@ def _freeze_closed(tmp_path: Path, *, ahead: bool, renewed: bool) -> None:
             fs.write(handles[-1], 0, name)
         tree.link(b"d/new", b"e/again")
         old = nodeid(tree, b"d/kept")
-        for name in (b"d/new", b"e/new", b"d/kept"):
+        for name in (b"d/new", b"e/new", b"d/kept", b"e/f/new"):
             tree.chmod(name, 0)
+        for name in (b"d", b"e/f", b"e"):
+            tree.chmod(name, mode)
         if renewed:
             fs.renew(old)
         frozen = fs.freeze(b"to/frozen", ahead=ahead)
-        assert len(frozen.copied) >= 2, frozen
+        assert len(frozen.copied) >= 3, frozen
         for fh in handles:
             fs.write(fh, 0, b"later")
             fs.release(fh)
         fs.close()
 
     as_nobody(work, tmp_path)
-    for name in ("d/new", "e/new", "d/kept", "e/again"):
+    for top in ("upper", "to/frozen"):
+        for name in ("d", "e", "e/f"):
+            assert (tmp_path / top / name).stat().st_mode & 0o777 == mode
+    for name in ("d/new", "e/new", "d/kept", "e/again", "e/f/new"):
         st = (tmp_path / "to/frozen" / name).stat()
         assert (st.st_mode & 0o777, st.st_uid) == (0, NOBODY)
     assert (tmp_path / "to/frozen/e/new").read_bytes() == b"e/new"

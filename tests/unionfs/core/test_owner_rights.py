@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -10,12 +11,15 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.as_user import NOBODY, become_nobody
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.mounts import DEADLINE, require_root
+from tests.helpers.unions import errno_of, nodeid
 from unionfs.core.config import UnionConfig
 from unionfs.core.opening import open_union
 from unionfs.core.owner_rights import as_owner, may_be_widened, modes_settled, settled
@@ -268,3 +272,73 @@ def test_a_copy_of_mode_0_is_found_again(links: int) -> None:
 
         as_nobody(work, base)
         assert mode_of(base / "upper/d") == 0o300
+
+
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("mode", [0, 0o100, 0o200, 0o300, 0o400, 0o600])
+def test_a_directory_that_keeps_even_its_owner_out(mode: int, lower: bool) -> None:
+    """As on ext4 its owner gives it other attributes, and what it has is there after a chmod.
+
+    Of a lower, whose modes must not change, only the attributes and what its owner may see are.
+    """
+    require_root()
+    with tempfile.TemporaryDirectory(prefix="unionfs-test-") as made:
+        _work_in_closed(Path(made), mode, lower=lower)
+
+
+def _work_in_closed(base: Path, mode: int, *, lower: bool) -> None:
+    base.chmod(0o755)
+    for name in ("lower", "upper", "work"):
+        (base / name).mkdir()
+    layer = base / ("lower" if lower else "upper")
+    for closed_one in ("d", "other"):
+        (layer / closed_one / "sub").mkdir(parents=True)
+        (layer / closed_one / "file").write_text("text")
+    for path in (base, *base.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    for closed_one in ("d", "other"):
+        (layer / closed_one).chmod(mode)
+
+    def work(fd: int) -> None:
+        os.fchdir(fd)
+        config = UnionConfig(lowers=(b"lower",), upper=b"upper", work=b"work")
+        for again in (False, True):
+            fs = open_union(config)
+            tree = CoreDriver(fs)
+            closed = mode | 0o050 * again
+            assert stat.S_IMODE(tree.get(b"d").st.st_mode) == closed
+            # The kernel would let its owner look names up with this mode.
+            if closed & 0o100 and not lower:
+                assert stat.S_ISREG(tree.get(b"d/file").st.st_mode)
+            else:
+                assert errno_of(partial(tree.get, b"d/file")) == errno.EACCES
+            d = nodeid(tree, b"d")
+            for change in (
+                SetAttr(atime_ns=1, mtime_ns=2),
+                SetAttr(mtime_ns=3),
+                SetAttr(mode=mode | 0o050),
+            ):
+                fs.setattr(d, change, None)
+            attr = fs.getattr(d)
+            assert (attr.st.st_atime_ns, attr.st.st_mtime_ns) == (1, 3)
+            if not lower:
+                assert errno_of(partial(tree.rmdir, b"d")) == errno.ENOTEMPTY
+                tree.rename(b"d", b"moved", 0)
+                tree.rename(b"moved", b"d", 0)
+            fs.close()
+        fs = open_union(config)
+        tree = CoreDriver(fs)
+        for name in (b"d", b"other"):
+            tree.chmod(name, 0o755)
+            if lower:
+                assert errno_of(partial(tree.get, name + b"/file")) == errno.EACCES
+                continue
+            assert sorted(entry.name for entry in tree.listdir(name)) == [b"file", b"sub"]
+            tree.unlink(name + b"/file")
+            tree.rmdir(name + b"/sub")
+            tree.rmdir(name)
+        fs.close()
+
+    as_nobody(work, base)
+    if lower:
+        assert mode_of(base / "lower/d") == mode, "nothing in a lower may change"

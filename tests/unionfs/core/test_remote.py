@@ -134,7 +134,7 @@ def test_a_directory_of_it_is_opened_without_the_cache_lock(
     fds = d.lowers[0].layer.fds
     held: list[bool] = []
 
-    opened = layer.open_searchable
+    opened = layer.open_dir
 
     def look() -> None:
         free = fds.lock.acquire(timeout=0.2)
@@ -148,7 +148,7 @@ def test_a_directory_of_it_is_opened_without_the_cache_lock(
         thread.join()
         return opened(name, dir_fd)
 
-    monkeypatch.setattr(layer, "open_searchable", looking)
+    monkeypatch.setattr(layer, "open_dir", looking)
     assert os.path.samestat(os.stat(d.lowers[0].fd()), os.stat(d.lowers[0].fd()))
     assert held == [False]
     assert isinstance(table.get(nodeid(fs, ROOT_NODEID, b"f")), File)

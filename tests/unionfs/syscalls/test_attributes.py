@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.unions import errno_of
-from unionfs.syscalls.attributes import chmod_at, touch, utimens_at
+from unionfs.syscalls.attributes import chmod, chmod_at, touch, touch_at, utimens_at
 
 
 def test_chmod_never_follows_a_link(tmp_path: Path, folder: int) -> None:
@@ -51,6 +51,23 @@ def test_touch_sets_mtime_and_keeps_atime(tmp_path: Path) -> None:
         touch(file.fileno())
     assert path.stat().st_atime_ns == 3
     assert before <= path.stat().st_mtime_ns <= time.time_ns()
+
+
+def test_a_descriptor_that_is_only_a_path_will_do(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_PATH)
+    try:
+        utimens_at(fd, None, 1, 2)
+        utimens_at(fd, None, None, 3)
+        st = tmp_path.stat()
+        assert (st.st_atime_ns, st.st_mtime_ns) == (1, 3)
+        touch_at(fd, None)
+        assert tmp_path.stat().st_mtime_ns > 3
+        for mode in (0o2711, 0o701):
+            chmod(fd, mode)
+            assert stat.S_IMODE(tmp_path.stat().st_mode) == mode
+    finally:
+        os.close(fd)
+    assert errno_of(lambda: chmod(fd, 0o700)) == errno.EBADF
 
 
 def test_errors_name_the_file_that_is_missing(folder: int) -> None:
