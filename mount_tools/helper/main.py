@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from mount_tools.daemon.detach import (
     BUG,
@@ -214,8 +215,10 @@ def _absolute(path: str) -> str:
 
 
 def _with_absolute_paths(config: UnionConfig) -> UnionConfig:
+    here = cache(os.getcwdb)
+
     def absolute(path: bytes) -> bytes:
-        return os.fsencode(_absolute(os.fsdecode(path)))
+        return path if path.startswith(b"/") else os.path.join(here(), path)
 
     return config._replace(
         lowers=tuple(map(absolute, config.lowers)),

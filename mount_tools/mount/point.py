@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from functools import cache
 
 from unionfs import UnionConfig
 from unionfs.errors import ConfigError
@@ -65,10 +67,11 @@ def check_layers_apart(config: UnionConfig, mount_point: str) -> None:
     point = os.path.normpath(mount_point)
     lowers = [("the lower layer", path) for path in (*config.lowers, *config.data)]
     writable = [("upperdir", config.upper), ("workdir", config.work)]
+    real_parent = cache(os.path.realpath)  # hundreds of layers lie in few directories
     for kind, raw in [*lowers, *writable]:
         if raw is None:
             continue
-        layer = os.path.realpath(os.fsdecode(raw))
+        layer = _real_path(os.fsdecode(raw), real_parent)
         if _is_beneath(layer, point) or (layer == point and kind != "the lower layer"):
             raise ConfigError(
                 f"{kind} {layer} lies beneath the mount point {point}, "
@@ -79,6 +82,15 @@ def check_layers_apart(config: UnionConfig, mount_point: str) -> None:
                 f"the mount point {point} lies inside {kind} {layer}, "
                 f"so the union would contain itself; mount somewhere else"
             )
+
+
+def _real_path(path: str, real_parent: Callable[[str], str]) -> str:
+    """Return `path` without links; `real_parent` does that for the directory that it is in."""
+    parent, name = os.path.split(path)
+    if name in ("", ".", ".."):
+        return os.path.realpath(path)
+    found = os.path.join(real_parent(parent), name)
+    return os.path.realpath(found) if os.path.islink(found) else found
 
 
 def _is_beneath(inner: str, outer: str) -> bool:

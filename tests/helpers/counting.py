@@ -8,6 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
+NAMES = (
+    "stat",
+    "lstat",
+    "fstat",
+    "open",
+    "scandir",
+    "listdir",
+    "listxattr",
+    "getxattr",
+    "readlink",
+)
+
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> Counter[str]:
     """Return how often `action` calls what `os` offers to look at files."""
@@ -24,7 +36,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -
 
     with monkeypatch.context() as patched:
         monkeypatch = patched
-        for name in ("stat", "open", "scandir", "listdir", "listxattr", "getxattr", "lstat"):
+        for name in NAMES:
             wrap(name)
         action()
     return counted

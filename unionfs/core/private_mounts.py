@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from functools import cache
+from bisect import bisect_left
 
 from unionfs.core.config import Atime
 from unionfs.core.layer import Fd, open_dir
 from unionfs.errors import fs_error
 from unionfs.light_logging import Logger
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount_tree import (
     MOUNT_ATTR_ATIME,
     MOUNT_ATTR_NOATIME,
@@ -45,60 +45,92 @@ _ATIMES = {
 }
 
 
+class _MountTable:
+    """The mount table as it was at the first question."""
+
+    def __init__(self) -> None:
+        self._mounts: dict[int, Mount] = {}
+        self._points: list[bytes] = []
+
+    def mount(self, number: int) -> Mount | None:
+        """Return the mount with the id `number`.  Raises the OSError of reading the table."""
+        self._read()
+        return self._mounts.get(number)
+
+    def has_inside(self, real: bytes) -> bool:
+        """Tell whether a mount point is beneath the real path `real`; raises as `mount`."""
+        self._read()
+        prefix = real.rstrip(b"/") + b"/"
+        at = bisect_left(self._points, prefix)
+        return at < len(self._points) and self._points[at].startswith(prefix)
+
+    def _read(self) -> None:
+        if not self._mounts:
+            mounts = read_mounts()
+            self._mounts = {mount.mount_id: mount for mount in mounts}
+            self._points = sorted(mount.mount_point for mount in mounts)
+
+
+class _Copy(NamedTuple):
+    """A copy, open as `tree`, of the mount on `mount_point`.
+
+    `original` keeps that busy, so that umount(8) says so for as long as the union is open.
+    """
+
+    mount_point: bytes
+    tree: Fd
+    original: Fd
+
+
 class PrivateMounts:
     """One copy of each mount, for directories that are used with the same flags.
 
-    `atime` None keeps the flags of the mounts.  `mounts` returns the mount table as it was at
-    the first call.  The fds of the copies close with this object.
+    `atime` None keeps the flags of the mounts.  The fds of the copies close with this object.
     """
 
-    def __init__(
-        self, mounts: Callable[[], list[Mount]], *, read_only: bool, atime: Atime | None
-    ) -> None:
-        self._mounts = mounts
+    def __init__(self, table: _MountTable, *, read_only: bool, atime: Atime | None) -> None:
+        self._table = table
         self._set = MOUNT_ATTR_RDONLY if read_only else 0
         self._atime = atime
-        self._copies: dict[int, tuple[bytes, Fd] | None] = {}
+        self._copies: dict[int, _Copy | None] = {}
         self._refused = False
 
-    def open(self, path: bytes, fd: int, number: int | None = None) -> Fd | None:
+    def open(self, path: bytes, real: bytes, fd: int, number: int | None = None) -> Fd | None:
         """Return an fd of the directory `fd`, at `path`, in a copy of its mount.
 
-        `number` is the id of the mount, None for the one that `fd` was opened in.  Returns
-        None if a copy is not possible.
+        `real` is its `real_path`.  `number` is the id of the mount, None for the one that `fd`
+        was opened in.  Returns None if a copy is not possible.
         """
         if self._refused:
             return None
         try:
-            real = _real_path(path, fd)
-            mounts = self._mounts()
-            if any(mount.mount_point.startswith(real.rstrip(b"/") + b"/") for mount in mounts):
+            if self._table.has_inside(real):
                 log.info("%r is used as it is, because it has mounts in it", path)
                 return None
-            copy = self._copy(mount_id(fd) if number is None else number, mounts)
-            if copy is None:
+            copy = self._copy(mount_id(fd) if number is None else number)
+            beneath = None if copy is None else _beneath(real, copy.mount_point)
+            if copy is None or beneath is None:
                 return None
-            mount_point, tree = copy
-            found = open_dir(os.path.relpath(real, mount_point), tree)
+            found = open_dir(beneath, copy.tree)
+            return found if os.path.sameopenfile(found, fd) else None
         except OSError as error:
             log.debug("%r is used without a copy of its mount: %s", path, error)
             return None
-        return found if os.path.sameopenfile(found, fd) else None
 
     def close(self) -> None:
         """Drop the copies."""
         self._copies.clear()
 
-    def _copy(self, number: int, mounts: list[Mount]) -> tuple[bytes, Fd] | None:
-        """Return the copy of the mount with the id `number`, and the path of the original."""
+    def _copy(self, number: int) -> _Copy | None:
+        """Return the copy of the mount with the id `number`."""
         if number not in self._copies:
             self._copies[number] = None
-            for mount in mounts:
-                if mount.mount_id == number:
-                    self._copies[number] = self._make(mount)
+            mount = self._table.mount(number)
+            if mount is not None:
+                self._copies[number] = self._make(mount)
         return self._copies[number]
 
-    def _make(self, mount: Mount) -> tuple[bytes, Fd] | None:
+    def _make(self, mount: Mount) -> _Copy | None:
         root = Fd(os.open(mount.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         if mount_id(root) != mount.mount_id:
             return None  # another mount covers it
@@ -117,10 +149,18 @@ class PrivateMounts:
             # The user namespace from which this mount namespace was copied locks them.
             log.debug("the atime flags of %r are kept: %s", mount.mount_point, error)
             set_mount_attributes(tree, self._set, 0)
-        return mount.mount_point, tree
+        return _Copy(mount.mount_point, tree, root)
 
 
-def _real_path(path: bytes, fd: int) -> bytes:
+def _beneath(real: bytes, mount_point: bytes) -> bytes | None:
+    """Return `real` relative to `mount_point`, None if it is not beneath that."""
+    if real == mount_point:
+        return b"."
+    prefix = mount_point.rstrip(b"/") + b"/"
+    return real.removeprefix(prefix) if real.startswith(prefix) else None
+
+
+def real_path(path: bytes, fd: int) -> bytes:
     """Return the path, without links, of the directory `fd` that was opened at `path`."""
     try:
         return os.readlink(b"/proc/self/fd/%d" % fd)  # one call, not one for each component
@@ -129,32 +169,25 @@ def _real_path(path: bytes, fd: int) -> bytes:
 
 
 class LayerMounts:
-    """The copies of mounts that one union uses, and fds that keep the originals busy.
+    """The copies of mounts that one union uses.
 
     `upper_atime` says that the flags of a copy make the atimes in the upper follow the
     mount options.
     """
 
     def __init__(self, atime: Atime | None) -> None:
-        mounts = cache(read_mounts)
-        self._lower = PrivateMounts(mounts, read_only=True, atime=Atime.NOATIME)
-        self._upper: PrivateMounts | None = PrivateMounts(mounts, read_only=False, atime=atime)
-        # So that umount(8) of a mount says "busy" for as long as the union is open.
-        self._originals: list[Fd] = []
-        self._kept: set[int] = set()
+        table = _MountTable()
+        self._lower = PrivateMounts(table, read_only=True, atime=Atime.NOATIME)
+        self._upper: PrivateMounts | None = PrivateMounts(table, read_only=False, atime=atime)
         self._upper_mount = 0
         self.upper_atime = False
 
-    def lower(self, path: bytes, fd: Fd) -> tuple[bytes, Fd]:
-        """Return `path` and the fd to use for the lower layer at `path`, open as `fd`."""
-        copy = self._lower.open(path, fd)
-        if copy is None:
-            return path, fd
-        number = mount_id(fd)
-        if number not in self._kept:
-            self._kept.add(number)
-            self._originals.append(fd)
-        return path, copy
+    def lower(self, path: bytes, real: bytes, fd: Fd) -> Fd:
+        """Return the fd to use for the lower layer at `path`, open as `fd`.
+
+        `real` is its `real_path`.
+        """
+        return self._lower.open(path, real, fd) or fd
 
     def upper(
         self, upper: tuple[bytes, Fd], work: tuple[bytes, Fd]
@@ -166,9 +199,8 @@ class LayerMounts:
         copies = self._upper
         self._upper = None
         if copies is not None and mount_id(upper[1]) == mount_id(work[1]):
-            one, other = copies.open(*upper), copies.open(*work)
+            one, other = (copies.open(path, real_path(path, fd), fd) for path, fd in (upper, work))
             if one is not None and other is not None:
-                self._originals.append(upper[1])
                 self._upper, self.upper_atime = copies, True
                 self._upper_mount = mount_id(upper[1])
                 return (upper[0], one), (work[0], other)
@@ -181,7 +213,7 @@ class LayerMounts:
         """
         if self._upper is None:
             return fd
-        copy = self._upper.open(path, fd)
+        copy = self._upper.open(path, real_path(path, fd), fd)
         if copy is None:
             raise fs_error(errno.EXDEV)
         return copy
@@ -191,11 +223,13 @@ class LayerMounts:
 
         None means that `fd` is to be used.
         """
-        return None if self._upper is None else self._lower.open(path, fd, self._upper_mount)
+        if self._upper is None:
+            return None
+        # Not by `real_path`: in a copy of a mount the path of `fd` begins at the root of that.
+        return self._lower.open(path, os.path.realpath(path), fd, self._upper_mount)
 
     def close(self) -> None:
-        """Drop the copies and the originals."""
+        """Drop the copies."""
         self._lower.close()
         if self._upper is not None:
             self._upper.close()
-        self._originals.clear()

@@ -22,13 +22,14 @@ from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.merge import resolve_locked
 from unionfs.core.origin import NO_UUID, decode_origin, one_uuid
 from unionfs.core.owners import Owners
-from unionfs.core.private_mounts import LayerMounts
+from unionfs.core.private_mounts import LayerMounts, real_path
 from unionfs.core.state import State, Writable
 from unionfs.core.volatile import check_volatile_mark, end_volatile, leave_volatile_mark
 from unionfs.core.whiteout import Marks, read_dir_marks
 from unionfs.core.workdir import WorkDir, open_private_dir
 from unionfs.errors import ConfigError, InUse
 from unionfs.light_logging import Logger
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
 from unionfs.syscalls.lock_table import flock_holder
@@ -71,13 +72,14 @@ def open_state(config: UnionConfig) -> State:
     idmapped = _idmapped_mounts(config)
     opened, shown_mapped = [], []
     for path in config.lowers:
-        lower = _open_dir("lowerdir", path)
-        shown_mapped.append(bool(idmapped) and mount_id(lower[1]) in idmapped)
-        opened.append(mounts.lower(*lower))
-    data = [mounts.lower(*_open_dir("data-only lowerdir", path)) for path in config.data]
+        lower = _open_lower("lowerdir", path)
+        shown_mapped.append(bool(idmapped) and mount_id(lower.fd) in idmapped)
+        opened.append(lower._replace(fd=mounts.lower(*lower)))
+    data = [_open_lower("data-only lowerdir", path) for path in config.data]
+    data = [lower._replace(fd=mounts.lower(*lower)) for lower in data]
     upper = work = None
     if config.upper is not None and config.work is not None:
-        upper, work = _open_upper(config.upper, config.work, config.lowers, mounts)
+        upper, work = _open_upper(config.upper, config.work, opened, mounts)
     layers, fds = _number_layers(config, opened, data, upper)
     for layer, mapped in zip(layers.lowers, shown_mapped, strict=True):
         layer.idmapped = mapped
@@ -218,8 +220,21 @@ def _open_dir(what: str, path: bytes) -> tuple[bytes, Fd]:
     return os.path.abspath(path), fd
 
 
+class _Lower(NamedTuple):
+    """A lower at `path`, or at `real` without links, open as `fd`."""
+
+    path: bytes
+    real: bytes
+    fd: Fd
+
+
+def _open_lower(what: str, given: bytes) -> _Lower:
+    path, fd = _open_dir(what, given)
+    return _Lower(path, real_path(path, fd), fd)
+
+
 def _open_upper(
-    upper_path: bytes, work_path: bytes, lowers: tuple[bytes, ...], mounts: LayerMounts
+    upper_path: bytes, work_path: bytes, lowers: list[_Lower], mounts: LayerMounts
 ) -> tuple[tuple[bytes, Fd], Fd]:
     """Open the upper and the workdir, lock them against other mounts, and check them."""
     upper = _open_dir("upperdir", upper_path)
@@ -236,15 +251,14 @@ def _open_upper(
             "other: make them two directories side by side"
         )
     for lower in lowers:
-        real_lower = os.path.realpath(lower)
         for what, path, real in (
             ("upperdir", upper_path, real_upper),
             ("workdir", work_path, real_work),
         ):
-            if _nested(real_lower, real):
+            if _nested(lower.real, real):
                 raise ConfigError(
-                    f"{what} {_show(path)} and lowerdir {_show(lower)} lie one inside the other: "
-                    "what is written to the one would change the other"
+                    f"{what} {_show(path)} and lowerdir {_show(lower.path)} lie one inside the "
+                    "other: what is written to the one would change the other"
                 )
     for what, path, fd in (("upperdir", *upper), ("workdir", *work)):
         if not os.access(b"/proc/self/fd/%d" % fd, os.W_OK | os.X_OK):
@@ -313,8 +327,8 @@ def _without_escapes(path: bytes) -> bytes:
 
 def _number_layers(
     config: UnionConfig,
-    opened: list[tuple[bytes, Fd]],
-    data: list[tuple[bytes, Fd]],
+    opened: list[_Lower],
+    data: list[_Lower],
     upper: tuple[bytes, Fd] | None,
 ) -> tuple[_Layers, FdCache]:
     """Make the layers, and number their filesystems: the upper's is 0, then from the bottom.
@@ -331,28 +345,37 @@ def _number_layers(
             "with `ulimit -n`"
         )
     fds = FdCache(min(config.open_dirs or spare, spare // 2))
-    fsids: dict[int, int] = {}
+    filesystems: dict[int, _Filesystem] = {}
     network = _network_mount_points()
 
-    def make(number: int, path: bytes, fd: Fd) -> Layer:
+    def make(number: int, path: bytes, real: bytes, fd: Fd) -> Layer:
         dev = os.fstat(fd).st_dev
-        fsid = fsids.setdefault(dev, len(fsids))
-        layer = Layer(path, fd, number, dev, fsid, filesystem_uuid(fd), fds)
+        of = filesystems.get(dev)
+        if of is None:
+            of = filesystems[dev] = _Filesystem(len(filesystems), filesystem_uuid(fd))
+        layer = Layer(path, fd, number, dev, of.number, of.uuid, fds)
         # Those of FUSE hold the nodeid, which another mount gives to another file.
         layer.fs_type = filesystem_type(fd)
         layer.has_handles = layer.fs_type != FUSE
-        layer.remote = is_remote(layer.fs_type) or _has_network_inside(path, network)
+        layer.remote = is_remote(layer.fs_type) or _has_network_inside(real, network)
         return layer
 
     top = None
     if upper is not None:
-        top = make(-1, *upper)
+        top = make(-1, upper[0], os.path.realpath(upper[0]), upper[1])
         top.ordered = is_ordered(upper[1])
     lowers = [make(number, *opened[number]) for number in reversed(range(len(opened)))]
     lowers.reverse()
     lowers[-1].bottom = not data
     datas = tuple(make(len(lowers) + i, *entry) for i, entry in enumerate(data))
     return _Layers(tuple(lowers), datas, top), fds
+
+
+class _Filesystem(NamedTuple):
+    """What layers on one filesystem have in common: its `number` in the union, and its uuid."""
+
+    number: int
+    uuid: bytes
 
 
 def _network_mount_points() -> list[bytes]:
@@ -363,10 +386,10 @@ def _network_mount_points() -> list[bytes]:
         return []
 
 
-def _has_network_inside(path: bytes, mount_points: list[bytes]) -> bool:
+def _has_network_inside(real: bytes, mount_points: list[bytes]) -> bool:
     if not mount_points:
         return False
-    inside = os.path.realpath(path).rstrip(b"/") + b"/"
+    inside = real.rstrip(b"/") + b"/"
     return any(point.startswith(inside) for point in mount_points)
 
 

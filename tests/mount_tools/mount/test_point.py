@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
+from tests.helpers.counting import count_calls
 from tests.helpers.layers import MountLayers
 from tests.helpers.mounts import DEADLINE, mount_type, mounted_union, run, unmount_command
 from unionfs.core.config import UnionConfig
@@ -72,6 +74,41 @@ def test_links_do_not_hide_nesting(tmp_path: Path) -> None:
     (base / "link").symlink_to("a")
     with pytest.raises(ConfigError, match="contain itself"):
         check_layers_apart(config(base / "link"), str(base / "a" / "b"))
+
+
+def test_layers_that_are_links_or_have_odd_paths_are_resolved(tmp_path: Path) -> None:
+    (tmp_path / "layers/real/point/in").mkdir(parents=True)
+    (tmp_path / "layers/link").symlink_to("real")
+    (tmp_path / "to-layers").symlink_to("layers")
+    point = os.fspath(tmp_path / "layers/real/point")
+    for path in (
+        "layers/link",
+        "to-layers/link",
+        "layers/link/.",
+        "layers/link/",
+        "to-layers/real",
+    ):
+        for lowers in ((path,), ("layers", path)):
+            given = tuple(os.fsencode(f"{tmp_path}/{lower}") for lower in lowers)
+            with pytest.raises(ConfigError, match="lies inside the lower layer"):
+                check_layers_apart(UnionConfig(lowers=given), point)
+    inside = os.fsencode(f"{tmp_path}/layers/link/point/in/..")
+    check_layers_apart(UnionConfig(lowers=(inside,)), point)
+
+
+def test_the_way_to_layers_in_one_directory_is_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a/b/c"
+    for number in range(40):
+        (place / str(number)).mkdir(parents=True)
+    lowers = tuple(os.fsencode(place / str(number)) for number in range(40))
+
+    def look(count: int) -> Counter[str]:
+        config = UnionConfig(lowers=lowers[:count])
+        return count_calls(monkeypatch, lambda: check_layers_apart(config, "/mnt"))
+
+    assert look(40) - look(10) == Counter(lstat=30)
 
 
 def test_over_a_lower_but_not_over_the_upper(tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def test_each_real_directory_is_opened_asked_for_marks_and_listed_once(
 ) -> None:
     layers = Layers(tmp_path, *({"d": {f"f{n}": ""}} for n in range(DEPTH)))
     listed: Counter[bytes] = Counter()
-    listing = whiteout.scan
+    listing, readlink = whiteout.scan, os.readlink
 
     def noted(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
-        listed[os.readlink(b"/proc/self/fd/%d" % fd)] += 1
+        listed[readlink(b"/proc/self/fd/%d" % fd)] += 1
         return listing(marks, fd, xwhiteouts=xwhiteouts)
 
     monkeypatch.setattr(merge, "scan", noted)

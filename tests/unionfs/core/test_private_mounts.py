@@ -15,6 +15,8 @@ from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, mounted, require_root, run, wait_until
 from tests.helpers.unions import core, errno_of, state
 from unionfs import Atime
+from unionfs.core.layer import open_dir
+from unionfs.core.private_mounts import LayerMounts, real_path
 
 OLD_NS = 1_000_000_000_000_000_000
 _REALTIME_COARSE = 5  # <linux/time.h>
@@ -173,6 +175,31 @@ def test_the_mount_of_a_layer_is_busy_while_the_union_is_mounted(strict: Path) -
             assert done.returncode != 0
             assert b"busy" in done.stderr
     run("umount", inside)
+
+
+@pytest.mark.parametrize("atime", ["noatime", "strictatime"])
+def test_the_mount_of_a_frozen_layer_stays_busy(strict: Path, atime: str) -> None:
+    layers = Layers(strict / "layers", {"file": ""})
+    with layers.union(strict=False, atime=Atime(atime)) as tree:
+        tree.create(b"new", 0o600)
+        core(tree).freeze(os.fsencode(strict / "layers/frozen"))
+        assert b"busy" in run("umount", strict, check=False).stderr
+
+
+def test_a_layer_beside_a_mount_with_a_longer_name_has_a_copy(strict: Path) -> None:
+    for name in ("lower", "lower-2", "lower/inside"):
+        (strict / name).mkdir()
+    (strict / "lower-2/on").mkdir()
+    run("mount", "-t", "tmpfs", "none", strict / "lower-2/on")
+    try:
+        mounts = LayerMounts(None)
+        for name, copied in (("lower", True), ("lower-2", False), ("lower/inside", True)):
+            path = os.fsencode(strict / name)
+            fd = open_dir(path)
+            assert (mounts.lower(path, real_path(path, fd), fd) is not fd) is copied
+        mounts.close()
+    finally:
+        run("umount", strict / "lower-2/on")
 
 
 def test_mounts_inside_a_lower_layer_show(strict: Path) -> None:

@@ -8,11 +8,13 @@ import os
 import re
 import resource
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.counting import count_calls
 from tests.helpers.faults import without_exchange
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, require_root
@@ -156,6 +158,29 @@ def test_an_upper_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert refused(Layers(tmp_path)) == (
         "upperdir BASE/upper is not writable: change its mode or owner, or mount without an "
         "upperdir to read only"
+    )
+
+
+def test_what_a_layer_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However deep its path is: engines keep layers far down in their directories."""
+    deep = tmp_path / "a/b/c/d/e"
+    deep.mkdir(parents=True)
+    layers = Layers(deep, *({} for _ in range(40)))
+    lowers = tuple(map(os.fsencode, layers.lowers))
+
+    def opened(count: int) -> Counter[str]:
+        def open_it() -> None:
+            open_union(layers.config(lowers=lowers[:count])).close()
+
+        return count_calls(monkeypatch, open_it)
+
+    opened(40)
+    assert opened(40) - opened(10) == Counter(
+        open=30 * 2,  # by its path, and in a copy of its mount
+        readlink=30,
+        fstat=30 * 3,  # that the copy is of the same directory, and its device
+        stat=30,  # for a mark of AUFS
+        listxattr=30,
     )
 
 
