@@ -256,7 +256,7 @@ class Builder:
         if step.settle is not None:
             step.settle(step)
             found = self._cache.find(step.keys(made.chain)[-1])
-        if found is None and self._settings.cache_from and not step.has_mounts:
+        if found is None and self._settings.cache_from and not step.mounts:
             settings = self._settings
             found = find_in_images(settings.cache_from, made, step.created_by, settings.epoch_ns)
             if found is not None and not self._cache.hold(found.chain):
@@ -321,7 +321,7 @@ class Builder:
                 settings.rights,
             )
             return [
-                Task(number, None if step.work is None else step.work(around), step.runs)
+                Task(number, None if step.work is None else step.work(around), step.run is not None)
                 for number, step in enumerate(steps)
             ]
 

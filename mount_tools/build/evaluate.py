@@ -64,9 +64,10 @@ class Look(NamedTuple):
 class Step:
     """A step.  `work` is None if it changes no file; `look` is used if it fails.
 
-    `created_by` is "" until `settle` has found the sources.  `mounts_from` are
-    the names in its `--mount=from`, `descriptors` files that `work` reads, `place` is the file and
-    the line of the instruction, `author` that of a MAINTAINER up to it.
+    `created_by` is "" until `settle` has found the sources.  `run` is the instruction of a RUN,
+    with its variables expanded.  `descriptors` are files that `work` reads, `place` is the file
+    and the line of the instruction, `author` that of a MAINTAINER up to it, and `epoch_ns`
+    SOURCE_DATE_EPOCH.
     """
 
     def __init__(
@@ -78,10 +79,7 @@ class Step:
         look: Look,
         *,
         settle: Callable[[Step], None] | None = None,
-        mounts_from: tuple[str, ...] = (),
-        runs: bool = False,
-        has_mounts: bool = False,
-        epoch_ns: int | None = None,
+        run: Run | None = None,
     ) -> None:
         self.shown = shown
         self.created_by = created_by
@@ -89,12 +87,21 @@ class Step:
         self.work = work
         self.look = look
         self.settle = settle
-        self.mounts_from = mounts_from
-        self.runs = runs
-        self.has_mounts = has_mounts
+        self.run = run
         self.place = self.author = ""
         self.descriptors: list[int] = []
-        self.epoch_ns = epoch_ns
+        self.epoch_ns: int | None = None
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """What its `--mount` say."""
+        return () if self.run is None else self.run.mounts
+
+    @property
+    def mounts_from(self) -> list[str]:
+        """The names of stages and images in its `--mount=from`."""
+        used = (mount for mount in self.mounts if isinstance(mount, BindMount | CacheMount))
+        return [mount.stage for mount in used if mount.stage]
 
     def keys(self, below: Digest | None) -> list[str]:
         """Return the keys of the step on top of the chain `below`."""
@@ -156,15 +163,15 @@ class Evaluation:
         for one in self._stage.triggers:
             with located(one.at):
                 step = self._step(one, self._number(f"ONBUILD {one.at.text}", False))
-            yield self._placed(step, one)
+            yield self._placed(step, str(one.at))
         for one in self._stage.instructions:
             with located(one.at):
                 step = self._step(one, self._number(one.at.text.strip(), True))
-            yield self._placed(step, one)
+            yield self._placed(step, str(one.at))
 
-    def _placed(self, step: Step, one: Instruction) -> Step:
-        step.place, step.epoch_ns = str(one.at), self._epoch_ns
-        step.author = self.state.author
+    def _placed(self, step: Step, place: str) -> Step:
+        """Return the step, with what it has of its place among the others."""
+        step.place, step.author, step.epoch_ns = place, self.state.author, self._epoch_ns
         return step
 
     def _step(self, one: Instruction, shown_as: Shown) -> Step:
@@ -202,10 +209,7 @@ class Evaluation:
         created_by = self.state.label(name, value)
         shown_as = self._number(f"LABEL {name}={value}", True)
         definition = keys.of_config(before, created_by)
-        look, epoch_ns = self._look(), self._epoch_ns
-        step = Step(shown_as, created_by, [definition], None, look, epoch_ns=epoch_ns)
-        step.author = self.state.author
-        return step
+        return self._placed(Step(shown_as, created_by, [definition], None, self._look()), "")
 
     def _look(self) -> Look:
         config = self.state.run_config
@@ -227,18 +231,7 @@ class Evaluation:
 
             return run_task(run, program, look.user, look.workdir, seen, around)
 
-        used = (mount for mount in run.mounts if isinstance(mount, BindMount | CacheMount))
-        names = tuple(mount.stage for mount in used if mount.stage)
-        return Step(
-            shown_as,
-            created_by,
-            [definition],
-            work,
-            look,
-            mounts_from=names,
-            has_mounts=bool(run.mounts),
-            runs=True,
-        )
+        return Step(shown_as, created_by, [definition], work, look, run=run)
 
     def _mounted(self, run: Run, mount: Mount, seen: dict[str, bytes]) -> str:
         """Return the part of a mount that the key depends on, without the value of a secret.
