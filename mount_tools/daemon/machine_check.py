@@ -146,13 +146,20 @@ def _xattrs(base: Path) -> str:
 def _whiteouts(base: Path) -> str:
     with _mounted(base, "whiteouts") as (root, upper):
         (root / "file").unlink()
-        gone = not (root / "file").exists()
-        st = (upper / "file").lstat()
-    if not gone:
-        raise _No("a deleted file is still there")
-    if stat.S_ISCHR(st.st_mode):
+        if (root / "file").exists():
+            raise _No("a deleted file is still there")
+        return whiteout_text(upper, "file")
+
+
+def whiteout_text(upper: Path, name: str) -> str:
+    """Return the sentence for the form of the whiteout of `name` in the directory `upper`."""
+    try:
+        mode = (upper / name).lstat().st_mode
+    except FileNotFoundError:
+        return "deletions are files .wh.NAME, since neither devices nor attributes can be made here"
+    if stat.S_ISCHR(mode):
         return "deletions are devices 0:0, as kernel overlayfs writes them"
-    return "deletions are attributes, since this user may not make devices"
+    return "deletions are attributes, since no device 0:0 can be made here"
 
 
 def _ids(base: Path) -> str:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mount_tools.daemon.machine_check import check_machine
+from mount_tools.daemon.machine_check import check_machine, whiteout_text
 from tests.helpers.io_uring import SWITCH, io_uring_disabled
 from tests.helpers.mounts import (
     DEADLINE,
     REPOSITORY,
     helper_environment,
+    mounted,
     require_fuse,
     require_root,
     wait_until,
@@ -43,6 +44,26 @@ def test_a_machine_with_io_uring_switched_off(tmp_path: Path) -> None:
         (found,) = (one for one in check_machine(tmp_path) if one.name == "io_uring")
     assert not found.works
     assert found.says == f"requests are read from /dev/fuse: {SWITCH} is not Y"
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [
+        ("char", "deletions are devices 0:0"),
+        ("xattr", "deletions are attributes"),
+        ("aufs", "deletions are files .wh.NAME"),
+    ],
+)
+def test_the_sentence_for_each_form_of_a_whiteout(tmp_path: Path, form: str, begins: str) -> None:
+    """By default the form is the first that the filesystem of the layers has."""
+    require_root()
+    lower, upper, work = (tmp_path / name for name in ("lower", "upper", "work"))
+    for path in (lower, upper, work):
+        path.mkdir()
+    (lower / "file").touch()
+    with mounted([lower], upper, work, [f"whiteout={form}"]) as root:
+        (root / "file").unlink()
+    assert whiteout_text(upper, "file").startswith(begins)
 
 
 def test_ids_in_the_user_namespace_of_a_rootless_engine() -> None:
