@@ -50,6 +50,9 @@ _KERNELS = (
 )
 _WRITES = (os.O_WRONLY, os.O_RDWR)
 
+# Another file may have the name by now, and a fifo must not block.
+_READS = os.O_NOATIME | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
 # A thread that should not wait for a disk does so all the same for so many bytes, if that takes
 # less on average: to hand the request over to another thread takes a tenth of a millisecond,
 # and more on a busy machine.  A single wait counts for at most `_MOST_NS`.
@@ -248,6 +251,47 @@ def read_into(
         if wait or from_disk:
             state.read_ns += (min(lately, _MOST_NS) - state.read_ns) // 8
     return done
+
+
+def found_content(
+    state: State, node: File, size: int, fd: Fd | None, *, wait: bool
+) -> bytearray | None:
+    """Return the `size` bytes of `node`, a file that is as it was found in a lower.
+
+    `fd` is that of the real file, if it is open.  Returns None if the bytes cannot be read; raises
+    `BlockingIOError` if `read_into` returns None.
+    """
+    ahead = state.files_ahead
+    if ahead is not None and ahead.is_at(node.parent):
+        ahead.follow(node)
+        ahead = None
+    buffer = bytearray(size + 1)
+    try:
+        if fd is None:
+            fd = _open_found(state, node)
+        done = read_into(state, fd, buffer, 0, wait=wait, enough=size)
+    except OSError:
+        return None  # a READ will report the error
+    if ahead is not None and (done is None or state.reads_disk):
+        ahead.follow(node)
+    if done is None:
+        raise fs_error(errno.EAGAIN)
+    if done != size:
+        return None
+    del buffer[size:]
+    return buffer
+
+
+def _open_found(state: State, node: File) -> Fd:
+    """Do as `reopen` for reading a file that was found in a lower; most can be opened at once."""
+    try:
+        fd = Fd(os.open(node.rname, _READS, dir_fd=node.real.fd()))
+    except OSError:
+        return reopen(state, node, os.O_RDONLY)
+    st = os.fstat(fd)
+    if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
+        return fd
+    return reopen(state, node, os.O_RDONLY)
 
 
 def open_fd(node: File) -> Fd | None:

@@ -20,19 +20,19 @@ from unionfs.core.file import (
     Handle,
     current_fd,
     drop_suid,
+    found_content,
     has_suid,
     is_guarded,
     only_appends,
     open_file,
     read_into,
     real_flags,
-    reopen,
     slow_open,
     stat_handle,
 )
 from unionfs.core.fileattr import fileattr
 from unionfs.core.freeze import freeze, paths_open_for_writing
-from unionfs.core.inode import SMALL, Dir, File, Node, in_upper, layer_of
+from unionfs.core.inode import Dir, File, Node, in_upper, layer_of
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import is_absent, lookup
@@ -299,42 +299,23 @@ class UnionFs:
     def open_small(
         self, nodeid: NodeId, flags: int, wait: bool
     ) -> tuple[Fh, int, bytearray | None] | None:
-        node = self._table.nodes.get(nodeid)
-        if type(node) is not File or not node.is_small():
+        node, state = self._table.nodes.get(nodeid), self._state
+        if type(node) is not File or not node.is_small() or not state.reads_all:
             return None
-        version = node.changed
-        fh = self.open(nodeid, flags)
+        version, size = node.changed, node.found_size
+        fh = self._add_handle(Handle(node, None, flags))
         try:
-            return fh, version, self.first_content(fh, SMALL, wait)
+            data = found_content(state, node, size, None, wait=wait) if size else None
         except BlockingIOError:
-            return fh, version, None
+            data = None
+        return fh, version, data
 
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
         handle = self._handle(fh)
-        node, state = handle.node, self._state
-        size = node.found_size
+        size = handle.node.found_size
         if not 0 < size <= limit:
             return None
-        ahead = state.files_ahead
-        if ahead is not None and ahead.is_at(node.parent):
-            ahead.follow(node)
-            ahead = None
-        buffer = bytearray(size + 1)
-        try:
-            fd = handle.fd
-            if fd is None:
-                fd = reopen(state, node, os.O_RDONLY)
-            done = read_into(state, fd, buffer, 0, wait=wait, enough=size)
-        except OSError:
-            return None  # a READ will report the error
-        if ahead is not None and (done is None or state.reads_disk):
-            ahead.follow(node)
-        if done is None:
-            raise fs_error(errno.EAGAIN)
-        if done != size:
-            return None
-        del buffer[size:]
-        return buffer
+        return found_content(self._state, handle.node, size, handle.fd, wait=wait)
 
     def is_as_found(self, fh: Fh) -> bool:
         return self._handle(fh).node.found_size >= 0

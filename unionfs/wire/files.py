@@ -144,8 +144,9 @@ class Files:
         """Do as `_give` and `_put_open` for the first OPEN of a small file, which most are."""
         nodeid, modes = request.nodeid, self._modes
         with modes.lock:
-            self._give_locked(cache, fh, nodeid, data)
-            mode = modes.begin_small_locked(fh, nodeid, version)
+            as_found = self._fs.is_as_found(fh)
+            self._give_locked(cache, nodeid, data if as_found else None)
+            mode = modes.begin_small_locked(fh, nodeid, version) if as_found else None
         if mode is None:
             return self._put_open(fh, nodeid, flags, request, request.body)
         return self._shared(mode, request)
@@ -177,15 +178,18 @@ class Files:
         if flags & _CHANGES == os.O_RDONLY:
             data = self._content_to_give(fh, request, flags)
         with self._modes.lock:
-            self._give_locked(cache, fh, nodeid, data)
+            self._give_locked(cache, nodeid, data if self._fs.is_as_found(fh) else None)
 
-    def _give_locked(self, cache: Cache, fh: Fh, nodeid: NodeId, data: bytearray | None) -> None:
-        """Give the kernel `data` if nobody has done so; the caller holds the lock of the modes."""
-        if nodeid not in self._given:
-            changes = self._modes.is_changing_locked(nodeid)
-            if data is not None and not changes and self._fs.is_as_found(fh):
+    def _give_locked(self, cache: Cache, nodeid: NodeId, data: bytearray | None) -> None:
+        """Give the kernel `data`, if any, and note that; the caller holds the lock of the modes.
+
+        Nothing is given if another thread was first, or while the data is changed.
+        """
+        given = self._given
+        if nodeid not in given:
+            if data is not None and not self._modes.is_changing_locked(nodeid):
                 cache.store(nodeid, data)
-            self._given.add(nodeid)
+            given.add(nodeid)
 
     def _content_to_give(self, fh: Fh, request: Request, flags: int) -> bytearray | None:
         """Return the content of a file, None if it is large or read by passthrough."""

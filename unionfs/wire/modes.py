@@ -246,9 +246,9 @@ class Modes:
     def begin_small_locked(self, fh: Fh, nodeid: NodeId, version: int) -> Mode | None:
         """Return the mode of a small lower file that is open as `fh`; the caller holds the lock.
 
-        None if it has a mode already, or was copied up; `open` then says what to do.
+        It is as it was found.  None if it has a mode already; `open` then says what to do.
         """
-        if nodeid in self._modes or not self._fs.is_as_found(fh):
+        if nodeid in self._modes:
             return None
         mode = self._modes[nodeid] = Mode(0, version, self._keep, program=False, small=True)
         mode.fh = fh

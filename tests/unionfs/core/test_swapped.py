@@ -12,7 +12,7 @@ import pytest
 
 from layerstore.layer.index import digest_file
 from tests.helpers.layers import Layers
-from tests.helpers.unions import errno_of, nodeid
+from tests.helpers.unions import core, errno_of, nodeid
 from unionfs.core.layer import open_regular, open_untouched
 from unionfs.core.whiteout import make_aufs_whiteout
 
@@ -49,6 +49,19 @@ def test_a_lower_file_that_became_something_else_is_stale(
         node = nodeid(tree, b"file")
         swap(layers.lowers[0] / "file")
         assert errno_of(lambda: tree.fs.open(node, flags)) == errno.ESTALE
+
+
+def test_a_small_file_that_became_something_else_is_not_given(
+    tmp_path: Path, swap: Callable[[Path], None]
+) -> None:
+    layers = Layers(tmp_path, {"file": "content"})  # as long as what "file" puts there
+    with layers.union(lowers_change=True) as tree:
+        node = nodeid(tree, b"file")
+        swap(layers.lowers[0] / "file")
+        opened = core(tree).open_small(node, os.O_RDONLY, True)
+        assert opened is not None
+        assert opened[2] is None
+        core(tree).release(opened[0])
 
 
 def test_data_of_a_metacopy_that_became_a_fifo_is_stale(tmp_path: Path) -> None:

@@ -193,20 +193,22 @@ def test_a_larger_file_is_given_by_a_thread_that_may_wait(
     assert cache.files == [(nodeid, bytes(100_000))]
 
 
+@pytest.mark.parametrize(("name", "method"), [(b"f", "open_small"), (b"big", "first_content")])
 def test_a_file_changed_while_it_was_read_is_not_given(
-    fs: UnionFs, monkeypatch: pytest.MonkeyPatch
+    fs: UnionFs, monkeypatch: pytest.MonkeyPatch, name: bytes, method: str
 ) -> None:
     cache = Given()
     kernel = Kernel(fs, Terms(cache=cache))
-    nodeid = kernel.nodeid(ROOT_NODEID, b"f")
-    first_content = fs.first_content
+    nodeid = kernel.nodeid(ROOT_NODEID, name)
+    read = getattr(fs, method)
 
-    def while_another_opens_it(fh: Fh, limit: int, wait: bool) -> bytearray | None:
-        content = first_content(fh, limit, wait)
+    def while_another_opens_it(*args: object) -> object:
+        content = read(*args)
+        assert content
         kernel.open(nodeid, os.O_RDWR)
         return content
 
-    monkeypatch.setattr(fs, "first_content", while_another_opens_it)
+    monkeypatch.setattr(fs, method, while_another_opens_it)
     kernel.open(nodeid, os.O_RDONLY)
     assert cache.files == []
 
@@ -218,17 +220,19 @@ def test_a_small_file_copied_up_while_it_was_opened_is_passed_through(
     table = Table()
     kernel = Kernel(fs, Terms(backings=table, cache=Given()))
     nodeid = kernel.nodeid(ROOT_NODEID, b"f")
-    first_content = fs.first_content
+    open_small = fs.open_small
     writers: list[tuple[int, int, int]] = []
 
-    def while_another_opens_it(fh: Fh, limit: int, wait: bool) -> bytearray | None:
-        content = first_content(fh, limit, wait)
+    def while_another_opens_it(
+        nodeid: NodeId, flags: int, wait: bool
+    ) -> tuple[Fh, int, bytearray | None] | None:
+        content = open_small(nodeid, flags, wait)
         writers.append(kernel.open(nodeid, os.O_RDWR))
         if closed:
             kernel.ask(Opcode.RELEASE, nodeid, abi.RELEASE_IN.pack(writers[0][0], os.O_RDWR, 0, 0))
         return content
 
-    monkeypatch.setattr(fs, "first_content", while_another_opens_it)
+    monkeypatch.setattr(fs, "open_small", while_another_opens_it)
     reader, flags, backing_id = kernel.open(nodeid, os.O_RDONLY)
     assert flags & abi.FOPEN_PASSTHROUGH
     assert list(table.open) == [backing_id]
