@@ -5,8 +5,10 @@ Source: docker/cli `cli/command/container/start.go`.
 
 from __future__ import annotations
 
+from layerstore.containers.container import Container
 from layerstore.errors import Conflict, StoreError
 from layerstore.oci.run_config import RunConfig
+from layerstore.store import Store
 from mount_tools.cli import framework
 from mount_tools.cli.commands.run_status import exit_with, take_stdin
 from mount_tools.cli.commands.shared_flags import detach_keys
@@ -15,7 +17,7 @@ from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.invocation import Invocation, complain, say
 from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.handshake import CannotStart
-from mount_tools.container.start import run_container, start_container
+from mount_tools.container.start import attach_container, run_container, start_container
 from mount_tools.container.viewer import PassedOn
 
 
@@ -39,8 +41,9 @@ def start(
         if len(operands) > 1:
             raise WrongWords("you cannot start and attach multiple containers at once", 1)
         container = store.containers.resolve(operands[0])
-        config = RunConfig(container.config)
-        take_stdin(interactive, config.tty and interactive)
+        take_stdin(interactive, RunConfig(container.config).tty and interactive)
+        if container.runs_command:
+            exit_with(lambda: _attach(store, container, passed_on))
         keeper = invocation.take_keeper()
         exit_with(lambda: run_container(store, container, passed_on, keeper))
     failed = []
@@ -56,10 +59,7 @@ def start(
 
                 refuse_running(container)
             else:
-                from mount_tools.container.pausing import is_paused
-
-                if is_paused(container):
-                    raise Conflict("cannot start a paused container, try unpause instead")
+                _refuse_paused(container)
             say(name)
         except (StoreError, CannotStart) as error:
             complain(str(error))
@@ -67,3 +67,17 @@ def start(
     if failed:
         complain(f"failed to start containers: {', '.join(failed)}")
         raise Exit(1)
+
+
+def _attach(store: Store, container: Container, passed_on: PassedOn) -> int:
+    """Show a container that runs already, as docker does."""
+    _refuse_paused(container)
+    stdin = passed_on.stdin and RunConfig(container.config).open_stdin
+    return attach_container(store, container, passed_on._replace(stdin=stdin))
+
+
+def _refuse_paused(container: Container) -> None:
+    from mount_tools.container.pausing import is_paused
+
+    if is_paused(container):
+        raise Conflict("cannot start a paused container, try unpause instead")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.helpers.containers import Containers
+from tests.helpers.mounts import DEADLINE
 
 
 def test_what_cannot_be_started_is_named_at_the_end(containers: Containers) -> None:
@@ -19,3 +20,14 @@ def test_what_cannot_be_started_is_named_at_the_end(containers: Containers) -> N
     assert "multiple containers at once" in done.stderr
     containers.ok("exec", "-e", "A=1", "good", "sh", "-c", 'test "$A" = 1')
     containers.ok("rm", "-f", "bad", "good")
+
+
+def test_one_that_runs_is_shown_as_attach_does(containers: Containers) -> None:
+    script = "until [ -e /end ]; do echo up; sleep 0.02; done; exit 4"
+    containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", script)
+    shown = containers.start("start", "-a", "box")
+    assert shown.stdout is not None
+    assert shown.stdout.readline() == "up\n"
+    containers.ok("exec", "box", "touch", "/end")
+    assert shown.wait(DEADLINE) == 4
+    containers.ok("rm", "box")
