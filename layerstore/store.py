@@ -63,10 +63,11 @@ def default_root() -> Path:
 def user_data() -> Path:
     """Return where the user's programs keep data: $XDG_DATA_HOME, or in the home directory.
 
-    Raises StoreError if there is none.  Source: XDG Base Directory Specification.
+    Raises StoreError if there is none.  Source: XDG Base Directory Specification, by which a
+    relative path is ignored.
     """
-    given = os.environ.get("XDG_DATA_HOME")
-    if given:
+    given = os.environ.get("XDG_DATA_HOME", "")
+    if os.path.isabs(given):
         return Path(given)
     home = home_directory()
     if home is None:

@@ -350,6 +350,8 @@ def _apply_pax(entry: TarEntry, pax: dict[bytes, bytes]) -> None:
     for key, value in pax.items():
         if key.startswith(XATTR):
             entry.xattrs.append((key[len(XATTR) :], value))
+        elif not value:
+            continue  # the header's own value stays, as in Go
         elif key == b"path":
             entry.path = value
         elif key == b"linkpath":

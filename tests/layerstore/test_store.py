@@ -37,8 +37,11 @@ def test_store_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_DATA_HOME", "/home/me/data")
     assert default_root() == Path("/home/me/data/pyunion")
-    monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", "/home/me")
+    for relative in ("", "data"):
+        monkeypatch.setenv("XDG_DATA_HOME", relative)
+        assert default_root() == Path("/home/me/.local/share/pyunion")
+    monkeypatch.delenv("XDG_DATA_HOME")
     assert default_root() == Path("/home/me/.local/share/pyunion")
 
 

@@ -145,6 +145,14 @@ def test_later_headers_win(site: Site) -> None:
     assert (site.diff / "pax").read_bytes() == b"abc"
 
 
+def test_an_empty_pax_value_leaves_that_of_the_header(site: Site) -> None:
+    """As in Go, by which docker reads archives."""
+    empty = pax(path=b"", linkpath=b"", size=b"", uid=b"", gid=b"", mtime=b"")
+    site.good(empty, file(b"plain", b"abc", mtime=7))
+    assert (site.diff / "plain").read_bytes() == b"abc"
+    assert (site.diff / "plain").stat().st_mtime == 7
+
+
 def test_links_and_directories_have_no_content(site: Site) -> None:
     site.good(
         file(b"a", b"x"),
