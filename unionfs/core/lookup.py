@@ -76,6 +76,19 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     if len(name) > 255:
         raise fs_error(errno.ENAMETOOLONG)
     with parent.lock:
+        loaded = parent.loaded
+        if (
+            loaded is not None
+            and state.layers_immutable
+            and name not in parent.kids
+            and name not in loaded.upper
+        ):
+            packed = loaded.lower.get(name, DT_DIR)
+            if packed & TYPE_MASK != DT_DIR and name not in loaded.whiteouts:
+                real = parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
+                found = _plain_file(state, parent, name, real)
+                if found is not None:
+                    return found
         while True:
             found = lookup_locked(state, parent, name)
             if found is None:
@@ -93,38 +106,29 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     return found
 
 
-def lookup_listed(state: State, parent: Dir, name: bytes) -> NodeStat | None:
-    """Do as `lookup` for a file that a listing shows.
+def _plain_file(state: State, parent: Dir, name: bytes, real: RealDir) -> NodeStat | None:
+    """Return what `lookup` does of a file in `real` that is not known yet, None for most others.
 
-    Most such files are in the lowest layer, not known yet, and have one link: they have no marks
-    to be read, and are neither a link nor a copy of another file.
+    Most files are in the lowest layer and have one link.  They have no marks to be read, and are
+    neither a link nor a copy of another file.  The caller holds `parent.lock`.
     """
-    with parent.lock:
-        loaded, kids = parent.loaded, parent.kids
-        packed = None
-        if (
-            loaded is not None
-            and state.layers_immutable
-            and name not in kids
-            and name not in loaded.upper
-            and name not in loaded.whiteouts
-        ):
-            packed = loaded.lower.get(name)
-        if packed is not None:
-            real = parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
-            if real.layer.bottom:
-                st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
-                if st.st_nlink == 1 and not stat.S_ISDIR(st.st_mode):
-                    node = File(parent, name, real, st)
-                    if node.kind == stat.S_IFREG:
-                        node.found_size = st.st_size
-                    table = state.table
-                    with table.lock:
-                        table.add_locked(node, union_ino(real.layer, st.st_ino))
-                        node.nlookup = 1
-                        kids[name] = node
-                    return node, st
-    return lookup(state, parent, name)
+    if not real.layer.bottom:
+        return None
+    try:
+        st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
+    except OSError:
+        return None  # `lookup_locked` reports the error
+    if st.st_nlink != 1 or stat.S_ISDIR(st.st_mode):
+        return None
+    node = File(parent, name, real, st)
+    if node.kind == stat.S_IFREG:
+        node.found_size = st.st_size
+    table = state.table
+    with table.lock:
+        table.add_locked(node, union_ino(real.layer, st.st_ino))
+        node.nlookup = 1
+        parent.kids[name] = node
+    return node, st
 
 
 def is_absent(state: State, d: Dir, name: bytes) -> bool:

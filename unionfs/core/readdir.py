@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from unionfs.core.config import Atime
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Loaded, Node, union_ino
 from unionfs.core.layer import Fd
-from unionfs.core.lookup import load_locked, lookup, lookup_listed, lookup_locked
+from unionfs.core.lookup import load_locked, lookup, lookup_locked
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.types import Attr, DirEntry, Listed, LookedUp, NodeId, StIno
@@ -99,16 +99,13 @@ def list_looked_up(
             continue
         shown = None
         try:
-            if d_type == DT_DIR:
-                known = d.kids.get(name)
-                if known is not None:
-                    tell(known.nodeid)
-                found = lookup(state, d, name)
-                if known is None and found is not None:
-                    tell(found[0].nodeid)
-            else:
-                found = lookup_listed(state, d, name)
+            known = d.kids.get(name) if d_type == DT_DIR else None
+            if known is not None:
+                tell(known.nodeid)
+            found = lookup(state, d, name)
             if found is not None:
+                if d_type == DT_DIR and known is None:
+                    tell(found[0].nodeid)
                 shown = attr(*found)
         except OSError:
             pass  # a LOOKUP of the name reports the error
