@@ -44,10 +44,12 @@ call = find_call()
 def entries(fd: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the name, the inode number and the d_type of each entry, without `.` and `..`.
 
-    The directory `fd` is read from its position on, which is its beginning afterwards; no
+    The directory `fd` is read from its beginning, and its position is anywhere afterwards; no
     other thread may read from `fd` meanwhile.  The d_type is 0 if the filesystem does not say it.
     Raises the OSError of getdents64(2): EBADF for an O_PATH fd.
     """
+    # First, not last: after a failure the next reading begins anew all the same.
+    os.lseek(fd, 0, os.SEEK_SET)
     if call is None:
         yield from _by_stream(fd)
         return
@@ -74,7 +76,6 @@ def entries(fd: int) -> Iterator[tuple[bytes, int, int]]:
                     yield name, ino, d_type
     finally:
         _spare.append(buffer)
-        os.lseek(fd, 0, os.SEEK_SET)
 
 
 def _new_buffer() -> tuple[memoryview, ctypes.Array[ctypes.c_char]]:
