@@ -45,17 +45,16 @@ def _chmod(path: int | bytes, mode: int) -> None:
     try:
         os.chmod(path, mode)
     except OSError as error:
-        if not isinstance(path, int):
+        again = _path_of(path, error.errno) if isinstance(path, int) else None
+        if again is None:
             raise
-        os.chmod(_path_of(path, error), mode)
+        os.chmod(again, mode)
 
 
-def _path_of(fd: int, error: OSError) -> bytes:
-    """Return a path for `fd` if it is O_PATH, which fchmod(2) and its like refuse with `error`."""
+def _path_of(fd: int, code: int | None) -> bytes | None:
+    """Return a path for `fd` if it is O_PATH, which fchmod(2) and its like refuse with `code`."""
     path = b"/proc/self/fd/%d" % fd
-    if error.errno != errno.EBADF or not os.path.exists(path):
-        raise error
-    return path
+    return path if code == errno.EBADF and os.path.exists(path) else None
 
 
 def chmod_at(dir_fd: int, name: bytes, mode: int) -> None:
@@ -88,7 +87,10 @@ def utimens_at(dir_fd: int, name: bytes | None, atime_ns: int | None, mtime_ns: 
         try:
             os.utime(dir_fd, ns=(atime_ns, mtime_ns))  # costs less than ctypes
         except OSError as error:
-            os.utime(_path_of(dir_fd, error), ns=(atime_ns, mtime_ns))
+            again = _path_of(dir_fd, error.errno)
+            if again is None:
+                raise
+            os.utime(again, ns=(atime_ns, mtime_ns))
         return
     times = _TIMES.pack(*_timespec(atime_ns), *_timespec(mtime_ns))
     if name is None:
@@ -116,10 +118,13 @@ def touch(fd: int) -> None:
 
 
 def _set_times(fd: int, times: bytes) -> None:
-    if _futimens(fd, times) != 0:
-        path = _path_of(fd, fail())
-        if _utimensat(fd, path, times, 0) != 0:
-            raise fail(path)
+    if _futimens(fd, times) == 0:
+        return
+    path = _path_of(fd, ctypes.get_errno())
+    if path is None:
+        raise fail()
+    if _utimensat(fd, path, times, 0) != 0:
+        raise fail(path)
 
 
 def _timespec(ns: int | None) -> tuple[int, int]:
