@@ -79,7 +79,7 @@ def test_a_signal_unmounts_in_the_other_namespace(
     assert os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: not is_running(pid), "the daemon to end")
-    assert b"pyunion" not in inside(other, "cat", "/proc/self/mountinfo")
+    assert os.fsencode(layers.merged) not in inside(other, "cat", "/proc/self/mountinfo")
     assert "ERROR" not in log.read_text() and (layers.upper / "new").exists()
 
 
