@@ -16,8 +16,11 @@ import os
 import resource
 from contextlib import suppress
 
-ROOM = 8192
-"""How many descriptors the table has room for.  It takes 8 bytes for each."""
+ROOM = 1 << 14
+"""How many descriptors the table has room for.  It takes 8 bytes for each.
+
+A union keeps no more directories open, see `unionfs.core.setup`; files come on top.
+"""
 
 
 def allow_many_files() -> None:

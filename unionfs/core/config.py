@@ -69,9 +69,10 @@ class UnionConfig(NamedTuple):
     `timeout` is how long, in seconds, the kernel and the union may remember
     names and attributes; None, the default, means for ever: nothing but the mount
     changes the layers.  `open_dirs` limits the directories that are kept open; None
-    means half of the files that this process may have open.  `atime` None means as
-    on the mount that the upper lies on.  With `overflow_ids` an id outside `uid_map` or
-    `gid_map` is stored as the overflow id; without, it is refused with EOVERFLOW.
+    means 16384.  It is never more than half of the files that this process may have open.
+    `atime` None means as on the mount that the upper lies on.  With `overflow_ids` an id
+    outside `uid_map` or `gid_map` is stored as the overflow id; without, it is refused with
+    EOVERFLOW.
     """
 
     lowers: tuple[bytes, ...]

@@ -18,7 +18,7 @@ from tests.helpers.counting import count_calls
 from tests.helpers.faults import without_exchange
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import kernel_overlay, require_root
-from tests.helpers.unions import open_fds
+from tests.helpers.unions import open_fds, state
 from unionfs import MAX_LOWERS
 from unionfs.core import setup
 from unionfs.core.config import WhiteoutForm
@@ -189,6 +189,24 @@ def test_too_few_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert refused(Layers(tmp_path)) == (
         "the limit of 100 open files is too low for 1 layers: raise it with `ulimit -n`"
     )
+
+
+@pytest.mark.parametrize(
+    ("limit", "open_dirs", "kept"),
+    [
+        (1 << 20, None, setup.MOST_DIRS),
+        (resource.RLIM_INFINITY, None, setup.MOST_DIRS),
+        (1 << 20, 1 << 17, 1 << 17),  # as asked for
+        (1024, None, (1024 - 64 - 1) // 2),
+        (1024, 100, 100),
+    ],
+)
+def test_so_many_directories_are_kept_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, open_dirs: int | None, kept: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    with Layers(tmp_path, {}).union(open_dirs=open_dirs) as tree:
+        assert state(tree).fds.capacity == kept
 
 
 def test_a_root_that_cannot_be_read_leaves_no_volatile_mark(
