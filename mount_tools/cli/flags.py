@@ -88,12 +88,10 @@ class FlagParser:
     `asks_help` tells whether --help or -h was among the words.
     """
 
-    def __init__(
-        self, options: Iterable[Option], *, interspersed: bool, command: str | None = None
-    ) -> None:
+    def __init__(self, options: Iterable[Option], *, interspersed: bool, command: str = "") -> None:
         """If `interspersed` is false, nothing after the first operand is a flag.
 
-        `command` is the name of the command, for messages.
+        `command` is its words after `pyunion`, for messages.
         """
         self._command = command
         self._options: dict[str, Option] = {}
@@ -131,7 +129,10 @@ class FlagParser:
         option = self._options.get(name)
         if option is None:
             if name != HELP:
-                raise WrongFlag(self._not_offered(name) or f"unknown flag: {name}")
+                from mount_tools.cli.not_offered import unknown_flag  # only for a mistake
+
+                known = [name for name in self._options if name.startswith("--")]
+                raise WrongFlag(unknown_flag(self._command, name, known))
             self.asks_help = True
         elif not option.metavar:
             self._switch(option, value if equals else "true")
@@ -149,8 +150,10 @@ class FlagParser:
             option = self._options.get(f"-{letter}")
             if option is None:
                 if letter != "h":
+                    from mount_tools.cli.not_offered import flag_text  # only for a mistake
+
                     raise WrongFlag(
-                        self._not_offered(f"-{letter}")
+                        flag_text(self._command, f"-{letter}")
                         or f"unknown shorthand flag: '{letter}' in -{letters}"
                     )
                 self.asks_help = True
@@ -183,8 +186,3 @@ class FlagParser:
             assert isinstance(before, tuple)
             value = (*before, value)
         self.values[option.name] = value
-
-    def _not_offered(self, flag: str) -> str | None:
-        from mount_tools.cli.not_offered import flag_text  # only for a mistake
-
-        return flag_text(self._command, flag)

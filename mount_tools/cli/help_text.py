@@ -9,6 +9,14 @@ Term = tuple[str, str]  # a term and its meaning
 
 
 EXAMPLES: dict[str, tuple[Term, ...]] = {
+    "build": (
+        ("pyunion build -t app:1 .", "from the Containerfile in the working directory"),
+        (
+            "pyunion build -t app:1 --secret id=key,src=key.pem .",
+            "for RUN --mount=type=secret,id=key",
+        ),
+        ("tar -c . | pyunion build -t app:1 -", "the context is on stdin"),
+    ),
     "check": (
         ("pyunion check --quick", "look at names, sizes and times only"),
         ("pyunion check --repair", "read everything, and repair what can be repaired"),
@@ -20,6 +28,11 @@ EXAMPLES: dict[str, tuple[Term, ...]] = {
     "copy": (
         ("pyunion copy debian:12 registry.example/debian:12", "from registry to registry"),
         ("pyunion copy --all debian:12 oci:layout:12", "every platform, as an OCI layout"),
+    ),
+    "cp": (
+        ("pyunion cp box:/etc/motd .", "from a container"),
+        ("pyunion cp site/. box:/srv/www", "what is in a directory, into one of a container"),
+        ("pyunion cp box:/var/log - | tar -t", "as a tar archive"),
     ),
     "create": (
         ("pyunion create --name box debian:12", "a container that you mount or start later"),
@@ -50,12 +63,17 @@ EXAMPLES: dict[str, tuple[Term, ...]] = {
         ("pyunion load -i debian.tar", "from a file"),
         ("ssh host docker save debian:12 | pyunion load", "from another machine"),
     ),
+    "logs": (("pyunion logs -f --tail 10 box", "the last ten lines, and what comes"),),
     "mount": (("pyunion mount box /mnt", "until `pyunion umount box`"),),
     "offer": (("pyunion offer /var/lib/pyunion-images debian:12", "then podman run debian:12"),),
     "prune": (("pyunion prune --dry-run -a", "show what could be removed"),),
     "ps": (
         ("pyunion ps -a", "stopped ones too"),
         ("pyunion ps -aq -f status=exited", "ids of containers that have exited"),
+    ),
+    "restore": (
+        ("pyunion restore --dry-run box /etc/apt", "what would be undone"),
+        ("pyunion restore box /etc/apt /usr/bin/apt", "as they are in the image"),
     ),
     "rm": (("pyunion rm -f box", "also if it is running"),),
     "login": (
@@ -96,7 +114,7 @@ EXAMPLES: dict[str, tuple[Term, ...]] = {
     "volume ls": (("pyunion volume ls -f dangling=true", "those that no container uses"),),
     "volume prune": (("pyunion volume prune --dry-run", "show what could be removed"),),
     "umount": (("pyunion umount box", "by name, or by its directory"),),
-    "which": (("pyunion which /usr/bin/tree box", "the layer that has the file"),),
+    "which": (("pyunion which /usr/bin/apt box", "the layer that has the file"),),
 }
 
 _WRONG_FLAG = ("125", "a flag is wrong")

@@ -99,6 +99,8 @@ class Top(Group):
         Raises as `Command.run` does.
         """
         parsed = self.parse(PROGRAM, words)
+        if parsed.operands[:1] == ["help"]:  # docker has it, too, without listing it
+            parsed = self.parse(PROGRAM, [*parsed.operands[1:], "--help"])
         name = next(iter(parsed.operands), "")
         found = self.named(PROGRAM, name) if name else None
         if parsed.values["version"]:

@@ -5,7 +5,7 @@ A word that neither docker nor PyUnion has is a typing error, and is not listed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _ENGINE = "there is no daemon: images and containers are files in the store"
@@ -146,6 +146,9 @@ _TO_BUILD = {
     "-o": "`pyunion save` writes an image, `pyunion export` the files of a container",
 }
 
+OF_THE_STORE = {"--root": " DIRECTORY", "--no-sync": ""}
+"""The flags of `pyunion` itself, with what follows them."""
+
 FLAGS = {
     "build": _TO_BUILD,
     "run": _TO_RUN,
@@ -168,12 +171,31 @@ def unknown_command(path: str, name: str, known: Sequence[str]) -> str:
     return f"{program}: '{command}' is not a {program} command.{meant}\nSee '{path} --help'"
 
 
-def flag_text(command: str | None, flag: str) -> str | None:
+def unknown_flag(command: str, flag: str, known: Iterable[str]) -> str:
+    """Return the error for a flag that is not one of `known`, those of `command`.
+
+    `command` is its words after `pyunion`, "" for `pyunion` itself.
+    """
+    instead = flag_text(command, flag)
+    if instead is not None:
+        return instead
+    if command and flag in OF_THE_STORE:
+        return (
+            f"{flag} goes before the command, as in `pyunion {flag}{OF_THE_STORE[flag]} {command}`"
+        )
+    near = _nearest(flag.removeprefix("--"), [name.removeprefix("--") for name in known], 0.7)
+    return f"unknown flag: {flag}{f' (did you mean --{near}?)' if near else ''}"
+
+
+def flag_text(command: str, flag: str) -> str | None:
     """Return a sentence for a flag of docker that is not offered, None for any other."""
-    instead = FLAGS.get(command or "", {}).get(flag)
+    instead = FLAGS.get(command, {}).get(flag)
     return None if instead is None else f"pyunion has no {flag}: {instead}"
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    """Return the word of `known` that is most like `word`, or "" if none is like it."""
-    return next(iter(get_close_matches(word, known, n=1)), "")
+def _nearest(word: str, known: Sequence[str], least: float = 0.6) -> str:
+    """Return the word of `known` that is most like `word`, or "" if none is like it.
+
+    `least` is how much it has to be, by the ratio of difflib.
+    """
+    return next(iter(get_close_matches(word, known, n=1, cutoff=least)), "")

@@ -36,6 +36,12 @@ def test_help_lists_what_there_is(cli: Cli) -> None:
     assert cli("image").status == 0
 
 
+def test_help_is_a_word_too(cli: Cli) -> None:
+    for words in ((), ("run",), ("image", "ls")):
+        assert cli.ok("help", *words) == cli.ok(*words, "--help")
+    assert cli.fails("help", "nope") == cli.fails("nope")
+
+
 def test_no_such_command(cli: Cli) -> None:
     assert cli.fails("nope") == (
         "pyunion: 'nope' is not a pyunion command.\nSee 'pyunion --help'\n"

@@ -12,7 +12,14 @@ from mount_tools.cli.commands.groups import CONTAINER, VOLUME, container, volume
 from mount_tools.cli.framework import Group
 from mount_tools.cli.main import COMMANDS as OFFERED
 from mount_tools.cli.main import top
-from mount_tools.cli.not_offered import COMMANDS, FLAGS, flag_text, unknown_command
+from mount_tools.cli.not_offered import (
+    COMMANDS,
+    FLAGS,
+    OF_THE_STORE,
+    flag_text,
+    unknown_command,
+    unknown_flag,
+)
 
 DIFFERENCES = Path(__file__).resolve().parents[3] / "docs/docker-differences.md"
 
@@ -37,6 +44,22 @@ def test_the_sentences() -> None:
         "pyunion has no --restart: use a unit of systemd with Restart= and `pyunion run` in it"
     )
     assert flag_text("run", "--nonsense") is flag_text("images", "--cpu-shares") is None
+    known = ["--filter", "--format", "--quiet"]
+    assert (
+        unknown_flag("ps", "--fromat", known) == "unknown flag: --fromat (did you mean --format?)"
+    )
+    assert unknown_flag("ps", "--nope", known) == "unknown flag: --nope"
+    assert unknown_flag("run", "--restart", known) == flag_text("run", "--restart")
+    assert unknown_flag("image ls", "--root", known) == (
+        "--root goes before the command, as in `pyunion --root DIRECTORY image ls`"
+    )
+
+
+def test_the_flags_of_the_store_are_those_of_pyunion_itself() -> None:
+    assert {name for option in top.options for name in option.names} == {
+        *OF_THE_STORE,
+        *("-v", "--version"),
+    }
 
 
 class Row(NamedTuple):
