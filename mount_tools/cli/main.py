@@ -24,6 +24,7 @@ from mount_tools.cli.flags import Option
 from mount_tools.cli.framework import Group
 from mount_tools.cli.invocation import Invocation, complain, note
 from mount_tools.cli.output.standard_output import standard_output
+from mount_tools.interrupts import Interruptible
 from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -186,7 +187,8 @@ def _prepare_streams() -> None:
 def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
     """Run the command, print its error if there is one, and return the exit status."""
     try:
-        top.start(words, keeper)
+        with Interruptible():
+            top.start(words, keeper)
         return 0
     except Exit as exit_:
         return exit_.status

@@ -9,6 +9,7 @@ import os
 import sys
 
 from mount_tools.helper.warm_client import Asked, Here, ask, here
+from mount_tools.interrupts import Interruptible
 
 # What `daemon.report.Reporter.live` sends.
 _LIVE = b"\1\0\0\0"
@@ -44,7 +45,8 @@ def is_an_engines(arguments: list[str]) -> bool:
 
 def _end(asked: Asked) -> int:
     try:
-        said = asked.report()
+        with Interruptible():
+            said = asked.report()
     except KeyboardInterrupt:
         said = None
     if said == _LIVE:

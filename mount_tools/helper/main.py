@@ -27,6 +27,7 @@ from mount_tools.daemon.detach import (
 )
 from mount_tools.daemon.report import last_message
 from mount_tools.helper.command_line import FUSE_OVERLAYFS, Call, parse_call
+from mount_tools.interrupts import Interruptible
 from mount_tools.leave import leave
 from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.option_grammar import OptionError, words
@@ -103,7 +104,8 @@ def _print(text: str, stream: TextIO | None) -> Outcome:
 def _guarded(attempt: Callable[[], Outcome]) -> Outcome:
     """Return the outcome of `attempt()`; an exception becomes an outcome too."""
     try:
-        return attempt()
+        with Interruptible():
+            return attempt()
     except OptionError as error:
         return Outcome(USAGE, str(error))
     except (ConfigError, MountError) as error:

@@ -29,7 +29,7 @@ RUN = {
     "layerstore.images": "images rows",
     "layerstore.oci": "digest documents durations json_values platform reference run_config "
     "sha256 timestamps",
-    "mount_tools": "cli container daemon pyunion",
+    "mount_tools": "cli container daemon pyunion interrupts",
     "mount_tools.cli": "commands complete errors flags framework main output invocation",
     "mount_tools.cli.commands": "container_flags image_to_run new_container run_cmd run_status "
     "shared_flags",
