@@ -41,7 +41,7 @@ from unionfs.core.inode import (
 )
 from unionfs.core.layer import GONE, RealDir
 from unionfs.core.link_index import LinkIndex, entry_name
-from unionfs.core.merge import merge_locked
+from unionfs.core.merge import merge_locked, resolve_locked
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.real_file import stat_node
@@ -285,6 +285,10 @@ def load_locked(state: State, d: Dir) -> Loaded:
     if d.dead:
         raise fs_error(errno.ENOENT)
     began, used_before = perf_counter_ns(), thread_time_ns()
+    if not state.layers_immutable and not d.stamp:
+        # Before the names are read: a change meanwhile is noticed by the next lookup.
+        resolve_locked(state, d)
+        d.stamp, d.stamped_at = stamp_of(d), time.monotonic_ns()
     found = Scan()
     if d.upper is not None:
         found = scan(state.marks, d.upper.fd(), xwhiteouts=d.upper.xwhiteouts)

@@ -20,6 +20,7 @@ from tests.helpers.layers import Layers
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import core, errno_of, nodeid, state
 from unionfs import MAX_LOWERS
+from unionfs.core.whiteout import Marks, Scan, scan
 from unionfs.types import ROOT_NODEID
 
 LAYER_COUNTS = (1, 3, 40, MAX_LOWERS)
@@ -223,6 +224,26 @@ def test_a_file_in_the_place_of_a_directory_shows(beneath: Beneath) -> None:
         (folder / "sub").rmdir()
         (folder / "sub").write_text("a file now")
         assert tree.read(b"d/sub") == b"a file now"
+
+
+@pytest.mark.parametrize("timeout", [0, 3600])
+def test_directories_that_do_not_change_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: int
+) -> None:
+    layers = Layers(tmp_path, *({"d": {f"f{n}": ""}} for n in range(5)))
+    (layers.upper / "d").mkdir()
+    listed: list[bytes] = []
+
+    def noted(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
+        listed.append(os.readlink(b"/proc/self/fd/%d" % fd))
+        return scan(marks, fd, xwhiteouts=xwhiteouts)
+
+    monkeypatch.setattr("unionfs.core.lookup.scan", noted)
+    monkeypatch.setattr("unionfs.core.merge.scan", noted)
+    with layers.union(timeout=timeout) as tree:
+        for number in range(5):
+            assert tree.read(b"d/f%d" % number) == b""
+        assert len(listed) == len({*listed}) == 12  # the roots too
 
 
 def test_a_lower_directory_that_comes_later_is_merged(tmp_path: Path) -> None:
