@@ -27,7 +27,10 @@ WIDTH = 72
 ENVIRONMENT = (
     ("PYUNION_ROOT", "Where the store is, unless --root says so."),
     ("XDG_DATA_HOME", "An ordinary user's store is in pyunion/ in this directory."),
-    ("PYUNION_DEBUG", "If not empty, a bug in PyUnion prints a traceback."),
+    (
+        "PYUNION_DEBUG",
+        "If not empty, an error of the store, of the system or in PyUnion prints a traceback.",
+    ),
 )
 FILES = (
     ("/var/lib/pyunion", "The store of root."),

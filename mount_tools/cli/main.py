@@ -199,11 +199,13 @@ def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
         note(f"template parsing error: {error}")
         return 1
     except StoreError as error:
+        _trace()
         complain(str(error))
         return error.exit_code
     except BrokenPipeError:
         raise
     except OSError as error:
+        _trace()
         complain(error_text(error))
         return 1
     except KeyboardInterrupt:
@@ -213,11 +215,21 @@ def _guarded(words: Sequence[str], keeper: PreparedKeeper | None) -> int:
         complain("out of memory")
         return 1
     except Exception as error:
-        if os.environ.get("PYUNION_DEBUG"):
-            raise
+        if _trace():
+            return 1
         what = f"{type(error).__name__}: {error}"
         complain(
             f"a bug in PyUnion ({what}); please report it with the traceback that "
             "PYUNION_DEBUG=1 prints"
         )
         return 1
+
+
+def _trace() -> bool:
+    """Print the traceback of an error if the user wants it; tell whether they do."""
+    wanted = bool(os.environ.get("PYUNION_DEBUG"))
+    if wanted:
+        from traceback import print_exc
+
+        print_exc()
+    return wanted

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from layerstore import Image
+from layerstore.errors import StoreError
 from mount_tools.cli import main
 from mount_tools.cli.commands import groups
 from mount_tools.cli.framework import Command, Group
@@ -72,6 +75,25 @@ def test_a_bug_is_a_sentence_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     assert result.status == 1
     assert "a bug in PyUnion" in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [
+        (ZeroDivisionError("oops"), "ZeroDivisionError: oops"),
+        (StoreError("no such thing"), "Error: no such thing"),
+        (OSError(errno.EIO, "bad disk"), "Error: bad disk"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_has_a_traceback_if_that_is_wanted(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception, last: str
+) -> None:
+    monkeypatch.setattr("layerstore.images.images.ImageStore.list", Mock(side_effect=error))
+    monkeypatch.setenv("PYUNION_DEBUG", "1")
+    result = cli("images")
+    assert result.status == 1
+    assert result.err.startswith("Traceback") and result.err.splitlines()[-1] == last
 
 
 def test_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
