@@ -22,9 +22,9 @@ from mount_tools.container.silent_keeper import Waiting
 def wait_until_entered(container: Container) -> None:
     """Return when the container's first process has entered its root.
 
-    Raises StoreError; Busy if the keeper was stopped.
+    Raises StoreError; Busy if the keeper was stopped, or hangs.
     """
-    if not _answers(container):
+    if not answers(container):
         raise StoreError(
             f"container {container.name} cannot be entered: it has ended, or is the stage of a "
             "build"
@@ -42,8 +42,11 @@ def check_still(process: ProcessId) -> None:
         raise StoreError("the container has ended")
 
 
-def _answers(container: Container) -> bool:
-    """Wait for the keeper's answer to an empty input; tell whether there is one."""
+def answers(container: Container) -> bool:
+    """Wait for the keeper's answer to an empty input; tell whether there is one.
+
+    Raises Busy if the keeper was stopped, or hangs.
+    """
     connection = connect(container.directory, Watch(output=False))
     if connection is None:
         return False

@@ -5,7 +5,7 @@ not even SIGKILL ends such a wait once the keeper has read the request.  A comma
 first, by its socket, where it can give up at any time.
 
 Decided here and only here: which processes keep a container, how long a command waits in silence,
-and that a keeper which somebody stopped is an error, since it answers nobody.
+and that a keeper which somebody stopped, or which hangs, is an error, since it answers nobody.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import time
 from contextlib import suppress
 
 from layerstore.containers.container import Container
@@ -22,6 +23,8 @@ from layerstore.errors import Busy
 
 SILENCE = 3.0
 """Seconds that a command waits before it says for what."""
+PATIENCE = 60.0
+"""Seconds that it waits for an answer, which would come at once if nothing hung."""
 
 
 def keepers(container: Container) -> list[int]:
@@ -70,6 +73,20 @@ def stopped_text(pid: int) -> str:
     return f"the process that keeps it, {pid}, was stopped; `kill -CONT {pid}` lets it go on"
 
 
+def silent_text(container: Container, seconds: float) -> str:
+    """Return what to say of a keeper that has not answered for `seconds`, though it may run."""
+    pid = next(reversed(keepers(container)), None)
+    whose = "" if pid is None else f", {pid},"
+    return f"the process that keeps it{whose} has not answered for {seconds:.0f} s"
+
+
+def hung_text(container: Container, seconds: float) -> str:
+    """Return what to say of a keeper that is given up after `seconds`, and what to do."""
+    pid = next(reversed(keepers(container)), None)
+    end = "" if pid is None else f"; `kill -KILL {pid}` ends it, and the container with it"
+    return silent_text(container, seconds) + end
+
+
 class Waiting:
     """A wait for the keeper of a container, which does not stay silent for ever."""
 
@@ -81,11 +98,12 @@ class Waiting:
         self._container = container
         self._answers = answers
         self._said = False
+        self._since = time.monotonic()
 
     def events(self, poll: select.poll) -> list[tuple[int, int]]:
         """Wait for an event of `poll`; return those that are there.
 
-        Raises Busy if an answer was expected and the keeper was stopped.
+        Raises Busy if an answer was expected and the keeper was stopped, or hangs.
         """
         while True:
             # One that has said everything has nothing to look for.
@@ -98,9 +116,10 @@ class Waiting:
         container = self._container
         if self._answers:
             refuse_stopped(container)
-            pid = next(reversed(keepers(container)), None)
-            whose = "" if pid is None else f", {pid},"
-            text = f"the process that keeps it{whose} has not answered for {SILENCE:.0f} s"
+            if time.monotonic() - self._since >= PATIENCE:
+                text = hung_text(container, PATIENCE)
+                raise Busy(f"container {container.name} does not answer: {text}")
+            text = silent_text(container, SILENCE)
         else:
             pid = stopped_keeper(container)
             if pid is None:

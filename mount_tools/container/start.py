@@ -77,12 +77,14 @@ def start_container(
 def attach_container(store: Store, container: Container, passed_on: PassedOn) -> int:
     """Show a running container here until it ends; return the exit status of its command.
 
-    Raises StoreError if no process keeps it.
+    Raises StoreError if no process keeps it; Busy if that was stopped, or hangs.
     """
-    from mount_tools.container.silent_keeper import refuse_stopped  # `run` does not need it
+    # `run` does not need these.
+    from mount_tools.container.entrance import answers
+    from mount_tools.container.silent_keeper import refuse_stopped
 
     refuse_stopped(container)
-    connection = connect(container.directory, Watch(output=True))
+    connection = connect(container.directory, Watch(output=True)) if answers(container) else None
     if connection is None:
         raise StoreError(f"container {container.name} is not running: start it first")
     terminal = RunConfig(container.config).tty

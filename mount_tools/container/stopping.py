@@ -14,17 +14,18 @@ from mount_tools.container.mount import unmount_container
 from mount_tools.container.pausing import resume
 from mount_tools.container.running import wait_for_end
 from mount_tools.container.signals import signal_number
-from mount_tools.container.silent_keeper import wake
+from mount_tools.container.silent_keeper import hung_text, wake
 
 _SECONDS_TO_DIE = 10.0
-_SECONDS_TO_NOTE = 5.0
+SECONDS_TO_NOTE = 10.0
 _LOOK = 0.01
 
 
 def stop_container(store: Store, container: Container, seconds: float | None = None) -> None:
     """End the container's command: ask it, and after so many seconds kill it.
 
-    Without `seconds` the container's own configuration says how many.
+    Without `seconds` the container's own configuration says how many.  Raises Busy if its keeper
+    hangs, so that the container still counts as running.
     """
     process = container.process
     if process is None:
@@ -40,11 +41,23 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
         if seconds <= 0 or not wait_for_end(process, seconds):
             process.send(signal.SIGKILL)
             wait_for_end(process, _SECONDS_TO_DIE)
-    end = time.monotonic() + _SECONDS_TO_NOTE
-    # The process that ran it records how it ended, unless it was killed too.
-    while time.monotonic() < end and store.containers.exists(container.id):
-        if store.containers.get(container.id).finished_ns is not None:
-            break
+    _wait_for_note(store, container)
+
+
+def _wait_for_note(store: Store, container: Container) -> None:
+    """Wait until the process that ran it records how it ended, unless it was killed too."""
+    end = time.monotonic() + SECONDS_TO_NOTE
+    while store.containers.exists(container.id):
+        now = store.containers.get(container.id)
+        if now.finished_ns is not None:
+            return
+        if time.monotonic() >= end:
+            if now.running:
+                text = hung_text(container, SECONDS_TO_NOTE)
+                raise Busy(
+                    f"container {container.name} was killed, but its end is not recorded: {text}"
+                )
+            return
         time.sleep(_LOOK)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +16,14 @@ import pytest
 from layerstore import Store
 from layerstore.containers import control_client
 from layerstore.containers.container import socket_path
+from layerstore.errors import Busy
 from layerstore.operations.write_back import write_back
+from mount_tools.container import silent_keeper
 from mount_tools.container.mount import mount_container, unmount_container
+from mount_tools.container.silent_keeper import Waiting
 from tests.helpers.containers import Containers, parent_of
 from tests.helpers.mounts import DEADLINE, mount_type, wait_until
+from tests.helpers.processes import ending
 
 
 @contextmanager
@@ -57,6 +63,26 @@ def test_what_needs_an_answer_fails_and_says_what_to_do(
     assert done.returncode in (1, 125), done
     assert f"{box}, was stopped; `kill -CONT {box}` lets it go on\n" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_keeper_that_hangs_is_given_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not stopped, so it may only be slow: that is said first."""
+    container = store.containers.create(store.images.resolve("box:1"), name="box")
+    monkeypatch.setattr(silent_keeper, "SILENCE", 0.01)
+    monkeypatch.setattr(silent_keeper, "PATIENCE", 0.05)
+    with ending(subprocess.Popen(["sleep", "1000"])) as process:
+        started = store.containers.started(container, process.pid)
+        with pytest.raises(Busy) as caught:
+            Waiting(started, answers=True).events(select.poll())
+    me = os.getsid(0)
+    assert str(caught.value) == (
+        f"container box does not answer: the process that keeps it, {me}, has not answered for 0 "
+        f"s; `kill -KILL {me}` ends it, and the container with it"
+    )
+    said = f"waiting for container box: the process that keeps it, {me}, has not answered for 0 s\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("words", [("wait", "box"), ("logs", "-f", "box")], ids=" ".join)

@@ -10,6 +10,8 @@ import pytest
 
 from layerstore import Store
 from layerstore.db.processes import ProcessId, process_start
+from layerstore.errors import Busy
+from mount_tools.container import stopping
 from mount_tools.container.running import wait_for_end
 from mount_tools.container.stopping import end_container, stop_container
 from tests.helpers.processes import ending
@@ -38,6 +40,19 @@ def test_what_does_not_end_when_asked_is_killed(store: Store, deaf: bool) -> Non
         assert wait_for_end(ProcessId(process.pid, start), 0)
         keeper.join()
         process.stdout.close()
+
+
+def test_a_keeper_that_does_not_record_the_end_is_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container counts as running until then, so that it can be neither started nor removed."""
+    monkeypatch.setattr(stopping, "SECONDS_TO_NOTE", 0.1)
+    container = store.containers.create(store.images.resolve("box:1"), name="box")
+    with ending(subprocess.Popen(["sleep", "1000"])) as process:
+        started = store.containers.started(container, process.pid)
+        with pytest.raises(Busy, match=r"^container box was killed, but its end is not recorded: "):
+            stop_container(store, started, 0)
+        assert store.containers.get(container.id).running
 
 
 def test_what_does_not_run_is_left_alone(store: Store) -> None:
