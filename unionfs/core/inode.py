@@ -220,6 +220,12 @@ class Loaded:
             return ()
         return self.lower_dirs.get(name) or (lower_position(packed),)
 
+    def names(self) -> list[bytes]:
+        """Return the visible names, those of lowers first."""
+        if not self.upper and not self.whiteouts:
+            return list(self.lower)
+        return [name for name, _, _ in self.visible()]
+
     def visible(self) -> Iterator[tuple[bytes, int, bool]]:
         """Yield each visible name, its integer, and whether the upper has it; lowers first."""
         upper, whiteouts = self.upper, self.whiteouts

@@ -161,7 +161,7 @@ def _touch_atime(d: Dir) -> None:
 
 def _renew(d: Dir, loaded: Loaded) -> None:
     """Bring the order of names up to date; make a new listing if the old one is mostly gaps."""
-    visible = [name for name, _, _ in loaded.visible()]
+    visible = loaded.names()
     listing = d.listing
     if listing is None:
         d.listing = Listing(visible)
