@@ -123,8 +123,12 @@ def read_secrets(words: Sequence[str], environment: Mapping[str, str]) -> dict[s
 def _fields(word: str) -> dict[str, str]:
     import csv  # few builds have a secret
 
+    try:
+        parts = next(csv.reader([word]), [])
+    except csv.Error:  # its text speaks of files
+        raise StoreError(f'invalid secret "{shown(word)}": it is not one line of CSV') from None
     fields: dict[str, str] = {}
-    for part in next(csv.reader([word]), []):
+    for part in parts:
         key, equals, value = part.partition("=")
         key = {"source": "src"}.get(key.lower(), key.lower())
         if not equals or key not in ("type", "id", "src", "env"):

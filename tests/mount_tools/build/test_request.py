@@ -50,6 +50,7 @@ def test_secrets_come_from_files_and_variables(tmp_path: Path) -> None:
     ("word", "text"),
     [
         ("src=x", "invalid secret"),
+        ("id=a\nb", r'invalid secret "id=a\\nb": it is not one line of CSV'),
         ("id=a,what=x", "unexpected key 'what'"),
         ("id=a,src=/no/such", "No such file"),
         ("id=a,src=/dev/zero", "larger than 512,000 bytes"),
