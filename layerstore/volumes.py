@@ -34,6 +34,7 @@ from layerstore.db.foundation import DirectoryPart, Foundation
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
 from unionfs.light_typing import NamedTuple
+from unionfs.syscalls import xattr
 from unionfs.syscalls.renameat2 import RENAME_NOREPLACE, renameat2
 
 DATA = "_data"
@@ -387,7 +388,7 @@ def _take_attributes(source: int, target: int) -> None:
     """Give the directory `target` the owner, extended attributes, mode and times of `source`."""
     st = os.fstat(source)
     os.fchown(target, st.st_uid, st.st_gid)
-    for name in os.listxattr(source):
-        os.setxattr(target, name, os.getxattr(source, name))
+    for name, value in xattr.items_fd(source):
+        os.setxattr(target, name, value)
     os.fchmod(target, stat.S_IMODE(st.st_mode))
     os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns))

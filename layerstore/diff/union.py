@@ -18,6 +18,7 @@ from layerstore.errors import LayerUnreadable
 from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.errors import ConfigError, fs_error
 from unionfs.light_typing import TYPE_CHECKING
+from unionfs.syscalls import xattr
 from unionfs.types import ROOT_NODEID, Attr, NodeId
 
 if TYPE_CHECKING:
@@ -90,7 +91,15 @@ class UnionFiles:
 
     def xattrs(self, nodeid: NodeId) -> list[tuple[bytes, bytes]]:
         """Return the attributes of `nodeid` that a user of the union sees."""
-        return [(name, self.fs.getxattr(nodeid, name)) for name in self.fs.listxattr(nodeid)]
+        found = []
+        for name in self.fs.listxattr(nodeid):
+            try:
+                found.append((name, self.fs.getxattr(nodeid, name)))
+            except OSError as error:
+                # Those of a container that runs may go meanwhile.
+                if not xattr.is_none(error.errno or 0, name):
+                    raise
+        return found
 
     def names(self, nodeid: NodeId) -> list[bytes]:
         """Return the names in the directory `nodeid`, sorted."""

@@ -251,24 +251,20 @@ def _look(full: bytes, path: bytes, digest: str | None, *, holes: bool = True) -
 def attributes(place: bytes | int) -> tuple[tuple[str, bytes], ...]:
     """Return the attributes that the index records, of an fd or a path (not following a link)."""
     if isinstance(place, int):
-        names = xattr.list_fd(place)
-        return tuple((name, os.getxattr(place, name)) for name in _tracked(names))
-    try:
-        names = os.listxattr(place, follow_symlinks=False)
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        names = []
-    return tuple(
-        (name, os.getxattr(place, name, follow_symlinks=False)) for name in _tracked(names)
-    )
+        items = xattr.items_fd(place)
+    else:
+        try:
+            names = os.listxattr(place, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            names = []
+        found = ((name, xattr.get_path(place, os.fsencode(name))) for name in names)
+        items = [(name, value) for name, value in found if value is not None]
+    return tuple(sorted(item for item in items if not item[0].startswith(UNTRACKED)))
 
 
-def _tracked(names: list[str]) -> list[str]:
-    # These belong to this machine, not to the layer: of NFS it is an ACL made from the mode.
-    return sorted(name for name in names if not name.startswith(UNTRACKED))
-
-
+# These belong to this machine, not to the layer: of NFS it is an ACL made from the mode.
 UNTRACKED = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
 
 

@@ -98,6 +98,8 @@ class Metadata:
                     continue
             elif name.startswith(_NEVER_SET) or not 0 < len(name) <= _NAME_MAX or b"\0" in name:
                 continue
+            elif name == b"security.capability" and not value:
+                continue  # setxattr(2) takes it, but the kernel then shows and copies none
             kept.append((name, value))
         return kept
 

@@ -249,9 +249,9 @@ def _make_like(made: Path, like: Path) -> None:
     try:
         os.fchown(fd, found.st_uid, found.st_gid)
         os.fchmod(fd, found.st_mode & 0o7777)
-        for name in xattr.list_fd(old):
+        for name, value in xattr.items_fd(old):
             if not name.startswith(OWN_PREFIXES):
-                os.setxattr(fd, name, os.getxattr(old, name))
+                os.setxattr(fd, name, value)
         os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
     finally:
         os.close(fd)

@@ -36,8 +36,7 @@ def describe_root(upper: Path) -> tuple[object, ...]:
     fd = os.open(upper, _DIRECTORY)
     try:
         found = os.fstat(fd)
-        names = [name for name in xattr.list_fd(fd) if not name.startswith(OWN_PREFIXES)]
-        values = [(name, os.getxattr(fd, name)) for name in names]
+        values = [item for item in xattr.items_fd(fd) if not item[0].startswith(OWN_PREFIXES)]
         return found.st_mode, found.st_uid, found.st_gid, values
     finally:
         os.close(fd)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.helpers.drivers import Driver, Stat
+from unionfs.syscalls import xattr
 
 MARK_PREFIXES = ("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.")
 NOW = -1
@@ -148,7 +149,7 @@ def raw(layer: Path) -> dict[bytes, tuple[object, ...]]:
             (st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_nlink, st.st_rdev),
             (st.st_ino, st.st_mtime_ns, st.st_ctime_ns),
             {
-                name: os.getxattr(path, name, follow_symlinks=False)
+                name: xattr.get_path(path, os.fsencode(name))
                 for name in os.listxattr(path, follow_symlinks=False)
             },
         )

@@ -26,6 +26,7 @@ _ARGS = Struct("=QII")
 _ARGS_SIZE = ctypes.c_size_t(_ARGS.size)
 
 _NONE = (errno.ENODATA, errno.EOPNOTSUPP)
+_CAPABILITY = b"security.capability"
 
 # A separate object without a prototype, which would double the cost of a call.
 _syscall = libc["syscall"]
@@ -76,24 +77,47 @@ def list_fd(fd: int) -> list[str]:
         return os.listxattr(b"/proc/self/fd/%d" % fd)
 
 
+def is_none(code: int, name: bytes) -> bool:
+    """Tell whether `code`, of getxattr(2), means that there is no attribute `name`.
+
+    A capability that is malformed counts as none: setxattr(2) takes an empty one, and
+    getxattr(2) shows nobody any but a valid one (security/commoncap.c:cap_inode_getsecurity()).
+    """
+    return code in _NONE or (code == errno.EINVAL and name == _CAPABILITY)
+
+
 def get_fd(fd: int, name: bytes) -> bytes | None:
     """Return the value of attribute `name` of the open file `fd`, None if it has none.
 
-    Works for an O_PATH fd too.
+    Works for an O_PATH fd too.  See `is_none`.
     """
     try:
         return os.getxattr(fd, name)
     except OSError as error:
-        if error.errno in _NONE:
+        if is_none(error.errno or 0, name):
             return None
         if error.errno != errno.EBADF:
             raise
+    return get_path(b"/proc/self/fd/%d" % fd, name, follows=True)
+
+
+def get_path(path: bytes, name: bytes, *, follows: bool = False) -> bytes | None:
+    """Return the value of attribute `name` of the file `path`, None if it has none."""
     try:
-        return os.getxattr(b"/proc/self/fd/%d" % fd, name)
+        return os.getxattr(path, name, follow_symlinks=follows)
     except OSError as error:
-        if error.errno in _NONE:
+        if is_none(error.errno or 0, name):
             return None
         raise
+
+
+def items_fd(fd: int) -> list[tuple[str, bytes]]:
+    """Return names and values of the attributes of the open file `fd`.
+
+    One that is removed meanwhile, or that `is_none`, is left out.
+    """
+    found = ((name, get_fd(fd, os.fsencode(name))) for name in list_fd(fd))
+    return [(name, value) for name, value in found if value is not None]
 
 
 def get_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
@@ -102,14 +126,9 @@ def get_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
         value = _value_of(dir_fd, name, attribute)
         if value is not None:
             return value
-        if ctypes.get_errno() in _NONE:
+        if is_none(ctypes.get_errno(), attribute):
             return None
-    try:
-        return os.getxattr(at(dir_fd, name), attribute, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in _NONE:
-            return None
-        raise
+    return get_path(at(dir_fd, name), attribute)
 
 
 def value_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes:

@@ -52,6 +52,18 @@ def test_attributes_a_user_sees(stack: list[Path]) -> None:
         assert found is not None and union.xattrs(found.nodeid) == [(b"user.x", b"1")]
 
 
+def test_attributes_that_go_while_they_are_read(
+    stack: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process in a container can remove them, whose filesystem is exported."""
+    os.setxattr(stack[1] / "f", "user.x", b"1")
+    with UnionFiles(stack) as union:
+        found = union.find(b"f")
+        assert found is not None
+        monkeypatch.setattr(union.fs, "listxattr", lambda _: [b"user.gone", b"user.x"])
+        assert union.xattrs(found.nodeid) == [(b"user.x", b"1")]
+
+
 def test_layers_that_are_no_directories(stack: list[Path], tmp_path: Path) -> None:
     with pytest.raises(LayerUnreadable, match="cannot be read as one tree"):
         UnionFiles([stack[0], tmp_path / "base/f"])

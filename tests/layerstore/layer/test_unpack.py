@@ -98,6 +98,13 @@ def test_capabilities_and_other_attributes(site: Site) -> None:
     assert site.marks("ping") == {"security.capability": caps, "user.binary": b"\0\xff\n="}
 
 
+@pytest.mark.parametrize("caps", [b"", b"malformed"])
+def test_a_malformed_capability_is_left_out(site: Site, caps: bytes) -> None:
+    require_root()
+    site.good(pax_of({b"SCHILY.xattr.security.capability": caps}), file(b"ping", b"x"))
+    assert site.marks("ping") == {}
+
+
 def test_devices_and_fifos(site: Site) -> None:
     require_root()
     site.good(

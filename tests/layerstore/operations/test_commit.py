@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import tarfile
 import threading
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from layerstore.errors import InvalidReference, StoreError
 from layerstore.operations import commit as commit_module
 from layerstore.operations.check import check
 from layerstore.operations.commit import commit
+from layerstore.operations.rootfs import export_container
 from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 from unionfs.core.config import UnionConfig
@@ -227,4 +230,20 @@ def test_every_image_of_the_layers_may_be_gone(store: Store, container: Containe
     change(store, container, "etc/more", b"more")
     image = commit(store, container).image
     assert len(store.images.config(image).diff_ids) == 3
+    all_well(store)
+
+
+def test_a_malformed_capability_is_none(store: Store, container: Container) -> None:
+    """Root of a container can give a file an empty one, of which getxattr(2) says EINVAL."""
+    change(store, container)
+    change(store, container, "etc/motd", b"changed")
+    for name in ("", "etc", "etc/new", "etc/motd"):
+        os.setxattr(container.upper / name, "security.capability", b"")
+    out = io.BytesIO()
+    export_container(store, container, out)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as tar:
+        assert {"etc/new", "etc/motd"} <= set(tar.getnames())
+    image = commit(store, container, "made").image
+    assert shown(store, image, "etc/new") == b"new"
     all_well(store)

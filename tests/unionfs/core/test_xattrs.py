@@ -128,6 +128,21 @@ def test_capabilities_and_acls_are_copied_up(tmp_path: Path) -> None:
         assert tree.lstat(b"file").mode & 0o777 == 0o640
 
 
+def test_a_malformed_capability_is_not_copied_and_can_be_removed(tmp_path: Path) -> None:
+    """Root of a container can give a file one; overlayfs then copies the file up no more."""
+    require_root()
+    name = "security.capability"
+    layers = Layers(tmp_path, {"file": "x"})
+    os.setxattr(layers.lowers[0] / "file", name, b"")
+    with layers.union() as tree:
+        tree.chmod(b"file", 0o600)
+        assert tree.listxattr(b"file") == []
+        tree.setxattr(b"file", name, b"", 0)
+        tree.removexattr(b"file", name)
+        assert tree.listxattr(b"file") == []
+    assert (layers.upper / "file").read_text() == "x"
+
+
 def test_a_new_file_has_a_capability_once_one_is_set(tmp_path: Path) -> None:
     layers = Layers(tmp_path, {})
     name, value = security.CAPABILITY, CAPABILITY

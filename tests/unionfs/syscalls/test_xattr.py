@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.mounts import require_root
 from tests.helpers.unions import errno_of
 from unionfs.syscalls import xattr
 
@@ -56,6 +57,23 @@ def test_attributes_of_any_length(tmp_path: Path, folder: int) -> None:
     for attribute, value in values.items():
         assert xattr.get_at(folder, b"file\xff", attribute.encode()) == value
         assert xattr.value_at(folder, b"file\xff", attribute.encode()) == value
+
+
+@pytest.mark.usefixtures("xattr_calls")
+def test_a_malformed_capability_counts_as_none(tmp_path: Path, folder: int) -> None:
+    """setxattr(2) takes an empty one; getxattr(2) then gives EINVAL."""
+    require_root()
+    (tmp_path / "file").touch()
+    os.setxattr(tmp_path / "file", "security.capability", b"")
+    os.setxattr(tmp_path / "file", "user.a", b"1")
+    assert xattr.get_at(folder, b"file", b"security.capability") is None
+    for flags in (os.O_RDONLY, os.O_PATH):
+        fd = os.open(tmp_path / "file", flags)
+        try:
+            assert xattr.get_fd(fd, b"security.capability") is None
+            assert xattr.items_fd(fd) == [("user.a", b"1")]
+        finally:
+            os.close(fd)
 
 
 @pytest.mark.usefixtures("xattr_calls")
