@@ -59,7 +59,8 @@ def _count(tail: str) -> int | None:
     if tail == "all":
         return None
     if tail.isascii() and tail.isdigit():
-        return int(tail)
+        # int() refuses more than 4,300 digits; no log has so many lines.
+        return int(tail) if len(tail) < 19 else None
     raise WrongWords(f'invalid argument "{tail}" for "-n, --tail" flag: a number, or all', 125)
 
 

@@ -44,7 +44,8 @@ def test_what_is_wrong_is_said(containers: Containers) -> None:
     done = containers("logs", "nobody")
     assert (done.returncode, done.stderr) == (1, "Error: No such container: nobody\n")
     containers.ok("create", "--name", "box", "busy:1", "true")
-    assert containers.ok("logs", "box") == ""
+    for tail in ("all", "0", "9" * 18, "9" * 19, "9" * 5000):
+        assert containers.ok("logs", "--tail", tail, "box") == ""
     done = containers("logs", "--tail", "x", "box")
     assert done.returncode == 125 and "a number, or all" in done.stderr
     done = containers("logs", "--since", "x", "box")
