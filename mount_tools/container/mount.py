@@ -35,8 +35,16 @@ def with_stack(asked: MountOptions, stack: MountOptions) -> MountOptions:
     The source that mount(8) shows, the log and the control socket are those of `stack`
     unless others were asked for.  A read-only mount has no control socket by default, since
     it has nothing to commit.
+
+    Raises OptionError for metacopies: what is committed becomes a layer, which others read too.
+    Kernel overlayfs refuses them without metacopy=on, and fuse-overlayfs takes them for zeros.
     """
     read_only = bool(asked.flags & MS_RDONLY)
+    if asked.union.metacopy and not read_only:
+        raise OptionError(
+            "metacopy=on is for layers given by lowerdir=: what a container changes may become a "
+            "layer of an image, which has to hold the data of its files; leave it out"
+        )
     union = asked.union._replace(
         lowers=stack.union.lowers,
         upper=stack.union.upper,

@@ -70,7 +70,12 @@ SECTIONS = (
                 "on",
             ),
             Option("index", "on|off", "keep hard links of a lower file together", "on"),
-            Option("metacopy", "on|off", "copy no data up for chown and chmod", "off"),
+            Option(
+                "metacopy",
+                "on|off",
+                "copy no data up for chown, chmod and utimens; not for images and containers",
+                "off",
+            ),
             Option(
                 "whiteout",
                 "auto|char|xattr|aufs",

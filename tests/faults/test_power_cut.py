@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import random
+import shutil
 import struct
 import sys
 from collections.abc import Iterator
@@ -25,8 +26,13 @@ from layerstore.operations.check import check
 from tests.conformance.tree import build, file
 from tests.helpers.cli import Cli
 from tests.helpers.images import add_image
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import helper_environment, mounted_union, require_root, run, wait_until
+from tests.helpers.unions import in_a_thread
 from tests.layerstore.image_archives import tar_of
+from unionfs.core import copy_up
+from unionfs.core.metadata import set_mark
+from unionfs.core.owner_rights import Place
 from unionfs.syscalls.writeback import is_ordered
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
@@ -132,6 +138,57 @@ def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int, mounted: 
         assert found, "nothing at all had reached the disk, so nothing was shown"
         torn = [name for name, data in found.items() if data != old[name]]
         assert torn == []
+
+
+METACOPY = "trusted.overlay.metacopy"
+
+
+@pytest.mark.parametrize("change", ["chmod", "rename"])
+def test_metacopies_survive_whole_without_a_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """The inode of each was written while the file was empty, and later the directory was."""
+    require_root()
+    ftruncate, fsync, write_mark = os.ftruncate, os.fsync, set_mark
+
+    def early(fd: int, size: int) -> None:
+        fsync(fd)
+        ftruncate(fd, size)
+
+    def early_mark(place: Place, attribute: str, value: bytes) -> None:
+        folder, name = place
+        if name is not None:
+            fd = os.open(name, os.O_RDONLY, dir_fd=folder)
+            fsync(fd)
+            os.close(fd)
+        write_mark(place, attribute, value)
+
+    disk, names = Disk(tmp_path, ("-O", "^has_journal")), [f"f{n:02}" for n in range(30)]
+    with disk.mounted() as top:
+        content = {name: f"content of {name} " * 300 for name in names}
+        layers = Layers(top / "layers", content | {f"new-{name}": "another" for name in names})
+        os.sync()
+        with layers.union(metacopy=True, background=in_a_thread) as tree:
+            monkeypatch.setattr(os, "ftruncate", early)
+            monkeypatch.setattr(copy_up, "set_mark", early_mark)
+            for name in names:
+                if change == "chmod":
+                    tree.chmod(name.encode(), 0o600)
+                else:
+                    tree.rename(name.encode(), f"new-{name}".encode(), 0)
+            monkeypatch.undo()
+            upper = os.open(layers.upper, os.O_RDONLY)
+            fsync(upper)
+            os.close(upper)
+            # What has reached the disk, which a machine without power has.
+            shutil.copyfile(disk.image, tmp_path / "after")
+    run("e2fsck", "-fy", tmp_path / "after", check=False)
+    shutil.copyfile(tmp_path / "after", disk.image)
+    with disk.mounted():
+        for name in names:
+            there = name if change == "chmod" else f"new-{name}"
+            assert METACOPY in os.listxattr(layers.upper / there)
+            assert layers.look()[there.encode()].content == content[name].encode()
 
 
 def test_what_a_command_reported_as_done_is_there(tmp_path: Path) -> None:

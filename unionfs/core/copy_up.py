@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -29,7 +30,15 @@ from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import past_marks, protect, refuse, require_protectable
 from unionfs.core.real_file import TRIES, at_rest, open_node, stat_node, wait_for
 from unionfs.core.redirect import lower_names
-from unionfs.core.staging import Copy, Staged, copy_data, plan_copy, secure_data, stage_copy
+from unionfs.core.staging import (
+    Copy,
+    Staged,
+    copy_data,
+    is_unsafe,
+    plan_copy,
+    secure_data,
+    stage_copy,
+)
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT
 from unionfs.core.workdir import WorkDir
@@ -60,6 +69,12 @@ def is_slow_copy(state: State, node: File, size: int) -> bool:
     if writable is not None and writable.ahead is not None and writable.ahead.is_ready(node):
         return False
     return size > (_QUICK_BYTES if state.write_back_ns < _QUICK_NS else 0)
+
+
+def waits_for_marks(state: State) -> bool:
+    """Tell whether the marks of a metacopy have to be written to disk before its name."""
+    writable = state.writable
+    return writable is not None and not (writable.upper.journalled or state.config.volatile)
 
 
 def source_bytes(node: File) -> int:
@@ -177,6 +192,7 @@ def copy_up_file(
     size: int | None = None,
     metadata_only: bool = False,
     allowed: int = 0,
+    change: Callable[[Fd], object] | None = None,
 ) -> Fd | None:
     """Copy `node` to the upper, unless it is there already.
 
@@ -185,6 +201,9 @@ def copy_up_file(
     EPERM if the file has other marks than those `allowed`.  `size` is the number of bytes of
     the data to copy (0 for a file that is about to be truncated), None for all.  With
     `metadata_only`, and the mount's metacopy option, the data stays in the lower.
+
+    If an fd is returned, `change` was called with it before the copy got its name: so a program
+    or a crash sees the file before the change or after it.  Otherwise it was not called.
     """
     if in_upper(node) and (node.data is None or metadata_only):
         return None
@@ -196,17 +215,18 @@ def copy_up_file(
             return None
         if not node.unlinked:
             copy_up_dir(state, node.parent)
-        taken = None if writable.ahead is None else writable.ahead.take(node, size)
+        ahead = writable.ahead
+        taken = None if ahead is None else ahead.take(node, size, metadata_only=metadata_only)
         if taken is None:
             copy = plan_copy(state, writable, node, size, metadata_only=metadata_only)
             refuse(copy.protected, allowed)
             staged = _stage_safely(state, copy)
         else:
             staged = taken
-        _give_name(staged)
+        _give_name(staged, change)
     state.counts["copy_ups"] += 1
-    if taken is not None and writable.ahead is not None:
-        writable.ahead.follow(node)
+    if taken is not None and ahead is not None:
+        ahead.follow(taken.copy)
     return None if staged.copy.protected else staged.fd
 
 
@@ -217,6 +237,8 @@ def _stage_safely(state: State, copy: Copy) -> Staged:
     try:
         # A program that truncates files would not use what is staged.
         ahead = copy.writable.ahead if copy.size is None else None
+        if copy.metacopy and not is_unsafe(staged):
+            ahead = None  # nothing waits for a disk
         if ahead is not None and ahead.secure(staged):
             return staged
         secure_data(staged)
@@ -229,14 +251,19 @@ def _stage_safely(state: State, copy: Copy) -> Staged:
     return staged
 
 
-def _give_name(staged: Staged) -> None:
-    """Make the staged copy the file itself, under the names that the file has now."""
+def _give_name(staged: Staged, change: Callable[[Fd], object] | None) -> None:
+    """Make the staged copy the file itself, under the names that the file has now.
+
+    A regular file without marks of chattr(1) is changed by `change` before.
+    """
     copy = staged.copy
     node, work = copy.node, copy.writable.work
     data = node.data or (node.real, node.rname)
     try:
         if copy.protected:
             require_protectable((work.fd, copy.name), copy.protected)
+        elif change is not None and staged.fd is not None:
+            change(staged.fd)
         if copy.metacopy:
             node.data = data
         # The file may have lost names while its data was copied.
@@ -392,6 +419,8 @@ def redirect_data(state: State, node: File) -> None:
         if name is not None and state.marks.redirect not in xattr.list_at(fd, name):
             value = b"/" + b"/".join(lower_names(node))
             set_mark((fd, name), state.marks.redirect, value)
+            if waits_for_marks(state):
+                os.fsync(open_node(state, node, os.O_RDONLY, metacopy=True, widen=True))
 
 
 def is_cut_short(state: State, node: File) -> bool:

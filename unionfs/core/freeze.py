@@ -379,6 +379,7 @@ def _swap(state: State, writable: Writable, upper_to: bytes, fresh: Fd) -> None:
         fcntl.flock(upper.root.fd(), fcntl.LOCK_UN)
     new = Layer(upper.path, fresh, -1, upper.dev, upper.fsid, upper.uuid, state.fds)
     new.reflinks, new.ordered, new.remote = upper.reflinks, upper.ordered, upper.remote
+    new.journalled = upper.journalled
     new.fs_type, new.has_handles = upper.fs_type, upper.has_handles
     upper.path, upper.is_upper = upper_to, False
     state.generation += 1

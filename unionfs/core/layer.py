@@ -53,7 +53,8 @@ class Layer:
     `number` counts from 0 for the topmost lower; the upper has -1 and `is_upper`.
     `fsid` is the number of its filesystem in the union.  `bottom` says that no layer is
     beneath.  `reflinks` becomes False when the filesystem refuses one.  `ordered` says of
-    an upper that its filesystem writes data before the metadata that refers to it.
+    an upper that its filesystem writes data before the metadata that refers to it, and
+    `journalled` that it writes changes of metadata in the order in which they were made.
     `settled` says that the whole layer is on disk, so an fsync has nothing to do.
     `remote` says that another machine or process answers for the filesystem, so a call
     into it may never return.  `fs_type` is the magic number of the filesystem, and
@@ -70,6 +71,7 @@ class Layer:
         "has_handles",
         "idmapped",
         "is_upper",
+        "journalled",
         "number",
         "ordered",
         "path",
@@ -96,6 +98,7 @@ class Layer:
         self.has_handles = True
         self.idmapped = False
         self.ordered = False
+        self.journalled = False
         self.settled = number >= 0
         self.fds = fds
         self.root = RealDir(self, None, b"")

@@ -18,6 +18,7 @@ from unionfs.core.copy_up import (
     copy_up_file,
     is_slow_copy,
     source_bytes,
+    waits_for_marks,
 )
 from unionfs.core.file import Handle, current_fd, drop_suid, open_fd, reopen
 from unionfs.core.inode import Dir, File, Node, in_upper
@@ -58,7 +59,15 @@ def setattr_node(
         opened = copy_up_file(state, node, size=change.size)
         _truncate(state, node, change.size, handle, writer)
     elif not in_upper(node):
-        opened = copy_up_file(state, node, metadata_only=True, allowed=_allowed(change))
+        opened = copy_up_file(
+            state,
+            node,
+            metadata_only=True,
+            allowed=_allowed(change),
+            change=lambda fd: _apply(state, fd, None, change),
+        )
+        if opened is not None:
+            return os.stat(opened)
     if opened is None:
         opened = open_fd(node)
     if opened is not None:
@@ -113,7 +122,7 @@ def slow_setattr(state: State, node: File, change: SetAttr) -> bool:
         return False
     if node.kind != stat.S_IFREG:
         return False
-    if change.size is None and state.config.metacopy:
+    if change.size is None and state.config.metacopy and not waits_for_marks(state):
         return False
     wanted = source_bytes(node) if change.size is None else min(change.size, source_bytes(node))
     return is_slow_copy(state, node, wanted)

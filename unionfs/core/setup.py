@@ -39,7 +39,7 @@ from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
 from unionfs.syscalls.statfs import FUSE, filesystem_type, is_network_name, is_remote
 from unionfs.syscalls.statx import mount_id
 from unionfs.syscalls.syncfs import syncfs
-from unionfs.syscalls.writeback import is_ordered
+from unionfs.syscalls.writeback import is_journalled, is_ordered
 from unionfs.types import StIno
 
 log = Logger(__name__)
@@ -368,7 +368,7 @@ def _number_layers(
     top = None
     if upper is not None:
         top = make(-1, upper[0], os.path.realpath(upper[0]), upper[1])
-        top.ordered = is_ordered(upper[1])
+        top.ordered, top.journalled = is_ordered(upper[1]), is_journalled(upper[1])
     lowers = [make(number, *opened[number]) for number in reversed(range(len(opened)))]
     lowers.reverse()
     lowers[-1].bottom = not data

@@ -7,7 +7,8 @@ disk meanwhile.  A copy_up of one of these only gives it its name.  The promises
 every copy: nothing is seen of it before, and a crash leaves nothing.
 
 Decided here and only here: which files are staged ahead, `MOST` small ones with one name and
-without marks of chattr(1); and for how long.  What is not used goes when nothing was copied up
+without marks of chattr(1), or metacopies of them, as the program had the last one copied; and
+for how long.  What is not used goes when nothing was copied up
 for `IDLE_S`, when the disk is nearly full, at a freeze and at the end.
 
 Where it takes an fsync(2) until data is on disk, the kernel is asked for that when copies are
@@ -164,16 +165,18 @@ class StageAhead:
             syncing.note()
         return ahead.error == 0
 
-    def take(self, node: File, size: int | None) -> Staged | None:
-        """Return the whole copy of `node`, on disk; None if there is none, or `size` is given.
+    def take(self, node: File, size: int | None, *, metadata_only: bool) -> Staged | None:
+        """Return the copy of `node`, on disk; None if there is none of use.
 
-        The caller holds the copy lock of `node`.
+        It is whole, or with `metadata_only` perhaps a metacopy; none is of use if `size` is
+        given.  The caller holds the copy lock of `node`.
         """
         ahead = self._staged.pop(node, None)
         if ahead is None:
             return None
         try:
-            usable = _is_as_it_was(ahead.staged.copy) and size is None
+            copy = ahead.staged.copy
+            usable = size is None and (metadata_only or not copy.metacopy) and _is_as_it_was(copy)
             if usable:
                 self._secure(ahead)
         except OSError:
@@ -185,11 +188,12 @@ class StageAhead:
         self._state.counts["copies_ahead"] += 1
         return ahead.staged
 
-    def follow(self, node: File) -> None:
-        """Note that `node` was copied up, and stage what is likely to be next.
+    def follow(self, copy: Copy) -> None:
+        """Note that a file was copied up by `copy`, and stage what is likely to be next.
 
         The caller holds no lock of the core.
         """
+        node = copy.node
         if not self._turn.acquire(blocking=False):
             return
         try:
@@ -198,7 +202,7 @@ class StageAhead:
                 # No program asked for these copies: one that does gets the error of its own.
                 with suppress(OSError):
                     if self._may_stage():
-                        self._stage_next(node.parent, run)
+                        self._stage_next(node.parent, run, copy.metacopy)
         finally:
             self._turn.release()
 
@@ -220,7 +224,7 @@ class StageAhead:
                 if self._may_stage():
                     if self._syncing is not None and is_unsafe(staged):
                         self._syncing.begin([ahead])
-                    self._stage_next(node.parent, run)
+                    self._stage_next(node.parent, run, staged.copy.metacopy)
             self._secure(ahead)
             return True
         finally:
@@ -291,7 +295,7 @@ class StageAhead:
                 self._ended.clear()
         return not self._ended.is_set()
 
-    def _stage_next(self, parent: Dir, run: Run) -> None:
+    def _stage_next(self, parent: Dir, run: Run, metacopies: bool) -> None:
         names, made = run.listing.names, list[_Ahead]()
         end = min(run.at + MOST, len(names))
         try:
@@ -304,7 +308,7 @@ class StageAhead:
                         return
                     self._drop(oldest)
                 run.front += 1
-                ahead = self._stage(parent, names[run.front])
+                ahead = self._stage(parent, names[run.front], metacopies)
                 if ahead is not None:
                     made.append(ahead)
         finally:
@@ -318,7 +322,7 @@ class StageAhead:
             return False
         return run.front + 1 < len(run.listing.names)
 
-    def _stage(self, parent: Dir, name: bytes) -> _Ahead | None:
+    def _stage(self, parent: Dir, name: bytes, metacopies: bool) -> _Ahead | None:
         """Stage `name` in `parent`, and return it; None if it is no file to be staged ahead."""
         loaded = parent.loaded
         if loaded is None or loaded.find(name) is not LOWER:
@@ -331,19 +335,20 @@ class StageAhead:
         node, st = found
         made = None
         try:
-            if type(node) is File and st.st_nlink == 1 and 0 < node.found_size <= LARGEST:
-                made = self._make(node, st)
+            largest = node.found_size if type(node) is File and metacopies else LARGEST
+            if type(node) is File and st.st_nlink == 1 and 0 < node.found_size <= largest:
+                made = self._make(node, st, metacopies)
         finally:
             if made is None:  # a copy keeps the inode
                 self._state.table.forget(node.nodeid, 1)
         return made
 
-    def _make(self, node: File, st: os.stat_result) -> _Ahead | None:
+    def _make(self, node: File, st: os.stat_result, metacopies: bool) -> _Ahead | None:
         writable = self._writable
         with writable.copy_locks.holding(node.nodeid):
             if in_upper(node) or node.unlinked or node in self._staged:
                 return None
-            copy = plan_copy(self._state, writable, node, None, st=st)
+            copy = plan_copy(self._state, writable, node, None, st=st, metadata_only=metacopies)
             if copy.protected:
                 return None
             ahead = self._staged[node] = _Ahead(stage_copy(copy, stay=True))
@@ -368,7 +373,7 @@ def work_ahead(state: State, start: Start) -> None:
     """Read directories ahead, and stage copies where they are whole and wait for the disk."""
     state.ahead = ReadAhead(start)
     writable, config = state.writable, state.config
-    if writable is None or not state.layers_immutable or config.volatile or config.metacopy:
+    if writable is None or not state.layers_immutable or config.volatile:
         return
     if filesystem_type(writable.work.fd) not in _IN_MEMORY:
         writable.ahead = StageAhead(state, writable, start)

@@ -23,7 +23,7 @@ from unionfs.core.file_marks import note_names, origin_of
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd, open_untouched
 from unionfs.core.link_index import LinkIndex, entry_name
-from unionfs.core.metadata import copy_metadata, users_own
+from unionfs.core.metadata import copy_metadata, set_mark, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import Place
 from unionfs.core.owners import OWN, Stored
@@ -110,21 +110,27 @@ def plan_copy(
         marks={},
         protected=protected,
     )
-    marks = state.marks
     origin = origin_of(state, node.real, name)
-    if st.st_nlink == 1:
-        if origin is not None:
-            copy.marks[marks.origin] = origin
-        return copy
-    if writable.index is None:
-        # Nothing will lead from the other links, which show the lower's st_ino, to this
-        # copy: it becomes a file of its own, with its own st_ino.
-        return copy
+    if st.st_nlink == 1 and origin is not None:
+        copy.marks[state.marks.origin] = origin
+    elif st.st_nlink > 1 and writable.index is not None:
+        copy = _plan_link(copy, writable.index, origin)
+    return copy
+
+
+def _plan_link(copy: Copy, index: LinkIndex, origin: bytes | None) -> Copy:
+    """Return the plan for a hard link, whose file gets into the index.
+
+    Without an index nothing will lead from the other links, which show the lower's st_ino, to
+    the copy: it becomes a file of its own, with its own st_ino.
+    """
+    node, marks = copy.node, copy.state.marks
+    fd, name = copy.source
     # A lookup of another link searches the index by the inode that it is a link of.
     linked = encode_origin(node.real.layer, fd, name)
     if linked is not None:
         copy.marks[marks.origin] = linked
-        copy = copy._replace(link_index=writable.index, entry=entry_name(linked))
+        copy = copy._replace(link_index=index, entry=entry_name(linked))
     if origin is not None and origin != linked:
         copy.marks[marks.first_origin] = origin
     return copy
@@ -162,7 +168,6 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
     made, safe = os.fstat(fd), False
     if copy.metacopy:
         os.ftruncate(fd, st.st_size)
-        os.setxattr(fd, state.marks.metacopy, b"")
     else:
         shared = copy_data(state, copy.node, fd, copy.size, stay=stay)
         # XFS writes the data of the lower first, and its log has each change in the order in
@@ -172,6 +177,10 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
         if st.st_size and copy.writable.upper.ordered and not state.config.volatile:
             begin_write_back(fd)  # the disk writes while we do the other steps
     _give_metadata(copy, (fd, None), stored, made)
+    if copy.metacopy:
+        # The last one: what an inode has no room for is in a block of its own, and ext4 has one
+        # such block for many files if it is the same for all of them.
+        set_mark((fd, None), state.marks.metacopy, b"")
     if copy.size is not None:
         # The copy lacks a part of the data, so it must not have the old mtime.
         touch(fd)
@@ -210,20 +219,25 @@ def _attributes(copy: Copy) -> Sequence[str]:
 
 
 def is_unsafe(staged: Staged) -> bool:
-    """Tell whether the data of `staged` has to be on disk before its name, and may not be."""
+    """Tell whether `staged` has to be on disk before its name is, and may not be.
+
+    A metacopy without its marks would be an empty file.  A journal has them before the name.
+    """
     copy = staged.copy
-    if staged.fd is None or staged.safe or copy.metacopy or not copy.st.st_size:
+    if staged.fd is None or staged.safe or not copy.st.st_size:
+        return False
+    if copy.metacopy and copy.writable.upper.journalled:
         return False
     return not copy.state.config.volatile
 
 
 def secure_data(staged: Staged) -> None:
-    """Wait until the data of `staged` is on disk, unless it is safe or the mount is volatile."""
+    """Wait until `staged` is on disk, unless it is safe or the mount is volatile."""
     copy, fd = staged.copy, staged.fd
     if fd is None or not is_unsafe(staged):
         return
     with copy.state.gate.outside():
-        if copy.writable.upper.ordered:
+        if copy.writable.upper.ordered and not copy.metacopy:
             write_back(fd)  # fsync would also wait for a commit of the journal
         else:
             os.fsync(fd)

@@ -9,9 +9,12 @@ import ctypes
 import os
 
 from unionfs.syscalls.libc import fail, libc
+from unionfs.syscalls.statfs import BTRFS, RAMFS, TMPFS, XFS, filesystem_type
 
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE
 _WRITE_AND_WAIT = 1 | _WRITE | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WAIT_AFTER
+
+_KEEP_ORDER = (XFS, BTRFS, TMPFS, RAMFS)
 
 _sync_file_range = libc.sync_file_range
 _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
@@ -41,12 +44,32 @@ def is_ordered(fd: int) -> bool:
     The caller must wait for the end of the write: blocks that are allocated but not yet
     written read as zeros.  False if the mount options cannot be read.
     """
+    options = _ext4_options(fd)
+    return "data=ordered" in options or "data=journal" in options
+
+
+def is_journalled(fd: int) -> bool:
+    """Tell whether a rename survives a crash only with all earlier changes of inodes and names.
+
+    The filesystem is that of `fd`.  True for those known to do so: ext4 with a journal, XFS,
+    btrfs, and those in memory, of which nothing survives.  ext4 without a journal writes
+    each block when it likes, also that of an inode long before its last change.
+    """
+    if filesystem_type(fd) in _KEEP_ORDER:
+        return True
+    return any(option.startswith("data=") for option in _ext4_options(fd))
+
+
+def _ext4_options(fd: int) -> list[str]:
+    """Return the mount options of the ext4 of `fd`, with data= only if it has a journal.
+
+    None if it is no ext4, or they cannot be read.
+    """
     dev = os.fstat(fd).st_dev
     try:
         # A link to the device's directory, whose name ext4 uses in /proc.
         name = os.path.basename(os.readlink(f"/sys/dev/block/{os.major(dev)}:{os.minor(dev)}"))
         with open(f"/proc/fs/ext4/{name}/options") as file:
-            options = file.read()
+            return file.read().split()
     except OSError:
-        return False
-    return not {"data=ordered", "data=journal"}.isdisjoint(options.split())
+        return []

@@ -87,6 +87,15 @@ def test_one_that_could_not_be_mounted_leaves_nothing(store: Store, point: Path)
     assert done.returncode != 0 and names(store) == ["kept"]
 
 
+def test_metacopies_are_for_mounts_that_cannot_be_committed(store: Store, point: Path) -> None:
+    for options in ("metacopy=on", "metacopy=on,container=kept"):
+        done = mount(store, "box:1", point, "-o", options)
+        assert done.returncode != 0 and "has to hold the data" in done.stderr, done
+    assert names(store) == ["kept"]
+    assert mount(store, "box:1", point, "-o", "metacopy=on,ro").returncode == 0
+    run("umount", point)
+
+
 def test_in_the_foreground_it_can_be_committed_and_ends_as_well(store: Store, point: Path) -> None:
     with foreground(store, "box:1", point) as process:
         (point / "new").write_text("1")

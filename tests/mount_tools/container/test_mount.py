@@ -288,6 +288,7 @@ def test_a_mount_for_root_alone(store: Store, container: Container, open_point: 
         (["lowerdir=/etc"], "layers are the container's"),
         (["container=other"], "layers are the container's"),
         (["foreground"], "a daemon serves"),
+        (["metacopy=on"], "has to hold the data"),
         (["nosuch"], "unknown option"),
     ],
 )

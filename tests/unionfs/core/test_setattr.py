@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
+from tests.helpers.unions import errno_of
 
 
 def test_truncate_copies_only_the_bytes_that_are_kept(tmp_path: Path) -> None:
@@ -25,3 +31,57 @@ def test_mode_and_times_of_a_lower_directory_change_in_the_upper(tmp_path: Path)
     found = os.stat(layers.upper / "d")
     assert (found.st_mode & 0o7777, found.st_mtime_ns) == (0o711, 2_000_000_009)
     assert os.listdir(layers.upper / "d") == []
+
+
+CHANGES: list[Callable[[CoreDriver], object]] = [
+    lambda tree: tree.chmod(b"file", 0o604),
+    lambda tree: tree.chown(b"file", 7, 8),
+    lambda tree: tree.utimens(b"file", 1_000_000_007, 2_000_000_009),
+]
+
+
+@pytest.mark.parametrize("metacopy", [False, True])
+@pytest.mark.parametrize("change", CHANGES, ids=["chmod", "chown", "utimens"])
+def test_a_copy_has_its_change_when_it_gets_its_name(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[CoreDriver], object],
+    metacopy: bool,
+) -> None:
+    """After a crash the file is the old one or the new one, and not a copy of the old one."""
+    layers = Layers(tmp_path, {"file": "0123456789"})
+    rename, named = os.rename, list[os.stat_result]()
+
+    def note(source: bytes, target: bytes, **places: int) -> None:
+        named.append(os.stat(source, dir_fd=places["src_dir_fd"]))
+        rename(source, target, **places)
+
+    def of_interest(st: os.stat_result) -> tuple[int, ...]:
+        return (st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_atime_ns, st.st_mtime_ns)
+
+    lower = os.stat(layers.lowers[0] / "file")
+    with layers.union(metacopy=metacopy) as tree:
+        monkeypatch.setattr(os, "rename", note)
+        change(tree)
+        monkeypatch.undo()
+        (staged,), now = named, os.stat(layers.upper / "file")
+        assert of_interest(staged) == of_interest(now) != of_interest(lower)
+        assert tree.lstat(b"file").mtime_ns == now.st_mtime_ns
+        assert tree.read(b"file") == b"0123456789"
+
+
+def test_a_change_that_is_refused_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = Layers(tmp_path, {"file": "0123456789"})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EDQUOT, "no quota for that owner")
+
+    with layers.union() as tree:
+        monkeypatch.setattr(os, "chown", refuse)
+        assert errno_of(lambda: tree.chown(b"file", 7, 8)) == errno.EDQUOT
+        monkeypatch.undo()
+        assert os.listdir(layers.upper) == []
+        tree.chown(b"file", 7, 8)
+    assert os.stat(layers.upper / "file").st_uid == 7

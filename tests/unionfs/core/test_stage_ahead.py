@@ -374,8 +374,84 @@ def test_what_is_not_used_goes_after_a_while(
 )
 def test_where_it_is_not_done(layers: Layers, settings: dict[str, Any]) -> None:
     with layers.union(**({"background": in_a_thread} | settings)) as tree:
+        state(tree).require_upper().upper.journalled = True
         walk(tree, RUN + 3)
         assert staged(layers) == []
+
+
+METACOPY = "trusted.overlay.metacopy"
+
+
+def append(tree: CoreDriver, path: bytes) -> None:
+    tree.append(path, b"more")
+
+
+@pytest.fixture
+def unjournalled(layers: Layers) -> Iterator[CoreDriver]:
+    """A union with metacopies, on a filesystem that writes inodes when it likes."""
+    with layers.union(background=in_a_thread, lowers_change=True, metacopy=True) as tree:
+        upper = state(tree).require_upper().upper
+        upper.journalled = upper.ordered = False
+        yield tree
+
+
+def test_without_a_journal_metacopies_are_staged(
+    layers: Layers, unjournalled: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their marks have to be on disk before their names are."""
+    synced: set[int] = set()
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(fd: int) -> None:
+        fsync(fd)
+        synced.add(os.fstat(fd).st_ino)
+
+    def noted_rename(source: bytes, target: bytes, **places: int) -> None:
+        st = os.stat(source, dir_fd=places["src_dir_fd"])
+        assert st.st_ino in synced
+        rename(source, target, **places)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    monkeypatch.setattr(NotedSyncs, "ended_well", synced)
+    monkeypatch.setattr(stage_ahead, "Syncs", NotedSyncs)
+    (layers.lowers[0] / "f10").write_bytes(b"large" * LARGEST)  # no data is copied
+    names = walk(unjournalled, RUN + 3)
+    ahead = staged(layers)
+    assert ahead and all(METACOPY in os.listxattr(path) for path in ahead)
+    for name in names:
+        chmod(unjournalled, name)
+    assert used(unjournalled) >= FILES - RUN - 2
+    assert all(METACOPY in os.listxattr(layers.upper / name) for name in CONTENT)
+    assert (layers.upper / "f10").stat().st_blocks < LARGEST // 512
+
+
+def test_a_staged_metacopy_is_of_no_use_to_a_writer(
+    layers: Layers, unjournalled: CoreDriver
+) -> None:
+    name, *others = walk(unjournalled, RUN + 3)
+    before = used(unjournalled)
+    append(unjournalled, name)
+    assert used(unjournalled) == before
+    assert (layers.upper / os.fsdecode(name)).read_text() == CONTENT[os.fsdecode(name)] + "more"
+    chmod(unjournalled, others[0])
+    assert used(unjournalled) == before + 1
+
+
+@pytest.mark.parametrize("journalled", [False, True])
+def test_a_program_that_writes_has_whole_copies_staged(
+    layers: Layers, unjournalled: CoreDriver, journalled: bool
+) -> None:
+    state(unjournalled).require_upper().upper.journalled = journalled
+    name, *others = walk(unjournalled, RUN + 3, append)
+    assert staged(layers)
+    for path in staged(layers):
+        assert METACOPY not in os.listxattr(path) and path.read_bytes().startswith(b"content")
+    chmod(unjournalled, name)  # the data is there already
+    assert METACOPY not in os.listxattr(layers.upper / os.fsdecode(name))
+    for other in others:
+        append(unjournalled, other)
+    assert used(unjournalled) >= FILES - RUN - 2
 
 
 def test_in_memory_nothing_waits_for_a_disk(

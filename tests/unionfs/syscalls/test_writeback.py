@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from tests.helpers.mounts import require_root, run
 from tests.helpers.small_disks import small_disk
 from tests.helpers.unions import errno_of
-from unionfs.syscalls.writeback import begin_write_back, is_ordered, write_back
+from unionfs.syscalls.writeback import begin_write_back, is_journalled, is_ordered, write_back
 
 
 @contextlib.contextmanager
@@ -62,12 +63,52 @@ def test_ext4_with_data_writeback_does_not(tmp_path: Path) -> None:
         run("umount", "-l", top)
 
 
+@pytest.mark.parametrize(
+    ("made", "mounted", "journalled"),
+    [
+        ([], "loop", True),
+        ([], "loop,data=writeback", True),
+        (["-O", "^has_journal"], "loop", False),
+        (["-t", "ext2"], "loop", False),
+    ],
+    ids=["ordered", "writeback", "no journal", "ext2"],
+)
+def test_which_ext4_keeps_the_order_of_names_and_inodes(
+    tmp_path: Path, made: list[str], mounted: str, journalled: bool
+) -> None:
+    require_root()
+    image, top = tmp_path / "image", tmp_path / "top"
+    top.mkdir()
+    with image.open("wb") as out:
+        out.truncate(8 << 20)
+    run("mkfs.ext4", "-q", "-F", *made, image)
+    run("mount", "-o", mounted, image, top)
+    try:
+        with opened(top) as fd:
+            assert is_journalled(fd) is journalled
+    finally:
+        run("umount", "-l", top)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("xfs", 320 << 20), ("btrfs", 320 << 20), ("tmpfs", 1 << 20)]
+)
+def test_others_keep_it_always(tmp_path: Path, kind: str, size: int) -> None:
+    require_root()
+    if kind != "tmpfs" and shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"mkfs.{kind} is not here")
+    with small_disk(tmp_path, kind, size) as top, opened(top) as fd:
+        assert is_journalled(fd)
+
+
 def test_a_filesystem_without_a_device_does_not() -> None:
     with opened(Path("/proc")) as fd:
         assert not is_ordered(fd)
+        assert not is_journalled(fd)
 
 
 def test_a_closed_descriptor_is_ebadf() -> None:
     assert errno_of(lambda: begin_write_back(-1)) == errno.EBADF
     assert errno_of(lambda: write_back(-1)) == errno.EBADF
     assert errno_of(lambda: is_ordered(-1)) == errno.EBADF
+    assert errno_of(lambda: is_journalled(-1)) == errno.EBADF
