@@ -48,7 +48,7 @@ class Platform(NamedTuple):
     variant: str = ""
 
     def __str__(self) -> str:
-        return "/".join(filter(None, self))
+        return shown("/".join(filter(None, self)))  # that of an image may be any text
 
 
 def this_platform() -> tuple[str, str]:

@@ -287,7 +287,7 @@ def _execute(words: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR) or "/" in command:
                 found = error
     status = NOT_FOUND if found.errno in (errno.ENOENT, errno.ENOTDIR) else CANNOT_INVOKE
-    raise CannotStart(status, f'exec: "{command}": {found.strerror}')
+    raise CannotStart(status, f'exec: "{shown(command)}": {found.strerror}')
 
 
 def run_command(launch: Launch, terminal: int | None, to: Channel, proc: int) -> int:

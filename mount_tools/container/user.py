@@ -7,7 +7,7 @@ Source: docker `--user`, CVE-2022-36109.
 
 from __future__ import annotations
 
-from layerstore.errors import StoreError
+from layerstore.errors import StoreError, shown
 from layerstore.images.accounts import groups, id_number, is_number, users
 from unionfs.light_typing import NamedTuple
 
@@ -38,12 +38,14 @@ def identity(root_fd: int, user: str) -> Identity:
     elif is_number(name):
         uid, gid, home = id_number(name), 0, "/"
     else:
-        raise StoreError(f"unable to find user {name}: no matching entries in passwd file")
+        raise StoreError(f"unable to find user {shown(name)}: no matching entries in passwd file")
     rows = groups(root_fd)
     if group:
         found = next((row for row in rows if row[0] == group), None)
         if found is None and not is_number(group):
-            raise StoreError(f"unable to find group {group}: no matching entries in group file")
+            raise StoreError(
+                f"unable to find group {shown(group)}: no matching entries in group file"
+            )
         gid = id_number(found[2] if found else group)
         return Identity(uid, gid, (gid,), home)
     own = account[0] if account is not None else None

@@ -14,6 +14,7 @@ from layerstore.oci.platform import (
     Platform,
     choose_platform,
     parse_platform,
+    platform_in,
     suits,
     this_platform,
 )
@@ -66,6 +67,12 @@ def test_what_is_no_platform(text: str, said: str) -> None:
     with pytest.raises(StoreError) as caught:
         parse_platform(text)
     assert str(caught.value).startswith(said) and str(caught.value).endswith("invalid argument")
+
+
+def test_an_image_writes_no_lines_of_its_own_by_its_platform() -> None:
+    assert str(platform_in({"os": "linux\x1b[31m", "architecture": "a\nb"})) == (
+        r"linux\x1b[31m/a\nb"
+    )
 
 
 def test_uname_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:

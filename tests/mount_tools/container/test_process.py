@@ -105,6 +105,7 @@ def test_it_has_the_capabilities_of_a_container_and_no_others() -> None:
         (("nosuch",), NOT_FOUND, 'exec: "nosuch": executable file not found in $PATH'),
         (("/nosuch",), NOT_FOUND, 'exec: "/nosuch": No such file or directory'),
         (("/etc/passwd/x",), NOT_FOUND, 'exec: "/etc/passwd/x": Not a directory'),
+        (("/no\nsuch",), NOT_FOUND, r'exec: "/no\nsuch": No such file or directory'),
         (("/etc",), CANNOT_INVOKE, 'exec: "/etc": Permission denied'),
         (("/etc/passwd",), CANNOT_INVOKE, 'exec: "/etc/passwd": Permission denied'),
     ],

@@ -49,6 +49,13 @@ def test_who_is_not_there(root: int, user: str) -> None:
         identity(root, user)
 
 
+@pytest.mark.parametrize("user", ["a\nb", "root:a\nb", "\x1b[31m", "a" * 100_000])
+def test_a_name_writes_no_lines_of_its_own(root: int, user: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        identity(root, user)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("user", ["\u0663", "0:\u0663", "\u00b2", " 1", "1_0", "-0"])
 def test_ids_are_ascii_digits(root: int, user: str) -> None:
     """int() reads most of these."""
