@@ -124,7 +124,7 @@ class BlobStore(Part):
 
     def unneeded(self, digest: Digest) -> bool:
         """Tell whether the blob is there and no image, layer or lease names it."""
-        with self._database.transaction():  # rows and leases are of the same moment
+        with self._database.still():  # rows and leases are of the same moment
             named = self._is_named(digest) or digest in self._leases.named()
             return not named and self.has(digest)
 

@@ -236,7 +236,12 @@ class LayerStore(DirectoryPart):
         return layer
 
     def need(self, chain: Digest) -> Layer | None:
-        """Return the layer, leased for the work of this process, or None."""
+        """Return the layer, leased for the work of this process, or None.
+
+        In a store that is only read there are no leases.
+        """
+        if self._database.read_only:
+            return self.find(chain)
         with self._database.transaction(durable=False):
             layer = self.find(chain)
             if layer is not None:
@@ -287,7 +292,7 @@ class LayerStore(DirectoryPart):
 
     def unneeded(self) -> list[Digest]:
         """Return the layers without one above them that nothing needs, the build cache included."""
-        with self._database.transaction():  # rows and leases are of the same moment
+        with self._database.still():  # rows and leases are of the same moment
             used = self.uses.tops()
             return [chain for chain in self._rows.childless() if chain not in used]
 
@@ -325,7 +330,7 @@ class LayerStore(DirectoryPart):
 
     def unsettled(self) -> list[Digest]:
         """Return the adopted layers that no process is about to settle."""
-        with self._database.transaction():
+        with self._database.still():
             leased = self._leases.kept()
             return [chain for chain in self._rows.unsettled() if chain not in leased]
 

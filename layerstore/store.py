@@ -106,6 +106,7 @@ class Store:
         """Open the store at `root`, by default `default_root()`; the caller closes it.
 
         With `create` a missing store is made.  Directories that a store lost are made, empty.
+        A store that we may not write to is only read, see `Database.read_only`.
         `sync=False` is faster, and a crash of the machine may then lose what was written.
         Raises NotFound for a missing store without `create`, WrongVersion for one of a newer
         PyUnion, and StoreError if another user may write to it, or if it cannot be used for
@@ -122,7 +123,8 @@ class Store:
             with ExitStack() as undo:
                 store = cls(path, sync=sync)
                 undo.callback(store.close)
-                store.reserve.with_room(store.recover)
+                if not store.database.read_only:
+                    store.reserve.with_room(store.recover)
                 undo.pop_all()
         except OSError as error:
             raise StoreError(

@@ -170,7 +170,7 @@ class VolumeStore(DirectoryPart):
         wanted = set(names)
         if not wanted:
             return
-        with self._database.transaction():  # no other process is between a rename and its row
+        with self._database.still():  # no other process is between a rename and its row
             for name in wanted:
                 # Before the lease: what is collected after a failure is never a stranger's.
                 if self._rows.get(name) is None and os.path.lexists(self.path / name):

@@ -55,7 +55,7 @@ def save(
     A repository without a tag means all its tags.  Raises NotFound before
     anything is written, DigestMismatch if a layer of the store is damaged.
     """
-    with store.leases.lease("work", "save"):
+    with store.leases.reading("save"):
         images = [_plan(store, *found) for found in _resolve(store, names)]
         writer: ArchiveWriter
         if isinstance(out, Path):

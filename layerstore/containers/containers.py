@@ -128,7 +128,7 @@ class ContainerStore(DirectoryPart):
         """Raise NotFound if somebody else removed the container's upper, or its directory."""
         if container.upper.is_dir():
             return
-        with self._database.transaction():  # no other process is between a rename and its row
+        with self._database.still():  # no other process is between a rename and its row
             self.get(container.id)
         if container.directory.is_dir():
             lost, remedy = "upper", "`pyunion check --repair` makes an empty one"

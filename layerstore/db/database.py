@@ -17,7 +17,13 @@ the file has blocks, and without any the process gets SIGBUS.  So there the spac
 before a transaction and before a read, which may note in the file where it reads; and without any
 a connection is left to the kernel instead of closed, since SQLite would write the WAL back.
 
-Source: sqlite.org wal.html, lang_transaction.html, howtocorrupt.html 2.6 (fork).
+A store that we may not write to, as on a medium that is read-only, is only read.  If a WAL is
+there, SQLite needs the -shm file beside it.  If none is, nobody had the store open, and SQLite
+reads without looking for others.  Another process may still have a way to write: so each answer
+is given only if store.db did not change meanwhile.
+
+Source: sqlite.org wal.html, uri.html (immutable), lang_transaction.html, howtocorrupt.html 2.6
+(fork).
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from layerstore.db import schema
@@ -49,6 +55,10 @@ _FULL = f"no space left on its disk; {ADVICE}"
 _READ_ONLY = (
     "its filesystem is mounted read-only; mount it writable, or copy the store to another --root"
 )
+_MAY_NOT = (
+    "this user may not write to it; run the command as its owner, restore the write permission, or "
+    "copy the store to another --root"
+)
 _SHM = 32 << 10  # bytes of the -shm file, which SQLite makes first
 _MOMENT = 0.05  # seconds that there is room for after it was found
 _left_open: list[object] = []  # connections that cannot be closed
@@ -62,7 +72,10 @@ class _Rehearsed(Exception):
 
 
 class Database:
-    """An open store.db."""
+    """An open store.db.
+
+    It is `read_only` if this process may not write to it: then every transaction is an error.
+    """
 
     def __init__(self, path: Path, *, sync: bool = True) -> None:
         """Open the database `path`, which exists; bring an older schema up to date.
@@ -70,7 +83,9 @@ class Database:
         Raises WrongVersion for a newer one.
         """
         self.path = path
+        self.read_only = _is_read_only(path)
         self._sync = sync
+        self._unchanged: _Stamp | None = None  # while it is read without looking for others
         self._copies: bool | None = None  # whether each write takes space
         self._has_room_until = 0.0
         self._local = threading.local()
@@ -113,10 +128,19 @@ class Database:
         """The calling thread's connection."""
         opened: tuple[int, sqlite3.Connection] | None = getattr(self._local, "opened", None)
         if opened is None or opened[0] != os.getpid():
-            opened = os.getpid(), _connect(self.path, sync=self._sync)
+            opened = os.getpid(), self._connected()
             self._local.opened = opened
             self._connections.append(opened)
         return opened[1]
+
+    def _connected(self) -> sqlite3.Connection:
+        how = ""
+        if self.read_only:
+            how = "ro"
+            if not _wal_of(self.path):
+                how = "ro&immutable=1"
+                self._unchanged = self._unchanged or _stamp(self.path)
+        return _connect(self.path, sync=self._sync, how=how)
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -131,6 +155,8 @@ class Database:
         if connection.in_transaction:
             yield connection
             return
+        if self.read_only:
+            raise StoreError(f"{self.path} cannot be changed: {_why_read_only(self.path)}")
         self._refuse_full()
         with _sentences(self.path), self._synced(connection, durable=durable):
             connection.execute("BEGIN IMMEDIATE")
@@ -141,6 +167,27 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def still(self) -> AbstractContextManager[object]:
+        """Return a context in which nobody changes anything, so that all read is of one moment.
+
+        What we may only read may change, but not what is read of it in that context.
+        """
+        return self._snapshot() if self.read_only else self.transaction()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        connection = self.connection
+        if connection.in_transaction:
+            yield
+            return
+        self._refuse_full()
+        with _sentences(self.path):
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                connection.execute("ROLLBACK")
 
     def _is_full(self) -> bool:
         """Tell whether a store to the mapped -shm file might end the process by SIGBUS."""
@@ -194,7 +241,9 @@ class Database:
         """Return the rows of a query, in this thread's transaction or after the last commit."""
         self._refuse_full()
         with _sentences(self.path):
-            return self._query(sql, values).fetchall()
+            rows = self._query(sql, values).fetchall()
+        self._refuse_changed()
+        return rows
 
     def select(
         self, kind: Callable[..., _Row], sql: str, values: Sequence[Value] = ()
@@ -209,7 +258,14 @@ class Database:
         self._refuse_full()
         with _sentences(self.path):
             row = self._query(sql, values).fetchone()
-            return None if row is None else kind(*row)
+        self._refuse_changed()
+        return None if row is None else kind(*row)
+
+    def _refuse_changed(self) -> None:
+        if self._unchanged is not None and (
+            self._unchanged != _stamp(self.path) or _wal_of(self.path)
+        ):
+            raise Busy(f"{self.path} was changed by another process while it was read; try again")
 
     def _query(self, sql: str, values: Sequence[Value]) -> sqlite3.Cursor:
         try:
@@ -321,9 +377,37 @@ def _statements(script: str) -> Iterator[str]:
             pending = ""
 
 
-def _connect(path: Path, *, sync: bool) -> sqlite3.Connection:
+_Stamp = tuple[int, int, int]
+
+
+def _stamp(path: Path) -> _Stamp:
+    st = os.stat(path)
+    return st.st_ino, st.st_size, st.st_mtime_ns
+
+
+def _is_read_only(path: Path) -> bool:
+    """Tell whether we may not write to the database `path`, or not make files beside it."""
+    return not all(
+        os.access(one, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+        for one in (path, path.parent)
+    )
+
+
+def _wal_of(path: Path) -> bool:
+    """Tell whether something was written that is not in `path` yet."""
+    try:
+        return os.stat(f"{path}-wal").st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _why_read_only(path: Path) -> str:
+    return _READ_ONLY if os.statvfs(path.parent).f_flag & os.ST_RDONLY else _MAY_NOT
+
+
+def _connect(path: Path, *, sync: bool, how: str = "") -> sqlite3.Connection:
     # mode=rw: a store.db that was removed is an error, not a new and empty store.
-    mode = "rw" if path.exists() else "rwc"
+    mode = how or ("rw" if path.exists() else "rwc")
     connection = sqlite3.connect(
         f"file:{_quote(path)}?mode={mode}",
         uri=True,
@@ -366,7 +450,7 @@ def _sentences(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
             if not has_room(path.parent, _SHM):
                 raise DiskFull(f"{path} cannot be used: {_FULL}") from error
-            if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
-                raise StoreError(f"{path} cannot be used: {_READ_ONLY}") from error
+            if _is_read_only(path):
+                raise StoreError(f"{path} cannot be used: {_why_read_only(path)}") from error
             raise StoreError(f"{path} cannot be used: {error}") from error
         raise

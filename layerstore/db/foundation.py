@@ -73,7 +73,7 @@ class DirectoryPart(Part, ABC):
 
     def strays(self) -> list[str]:
         """Return the names of directories that no row and no lease names."""
-        with self._database.transaction():  # no other process is between a rename and its row
+        with self._database.still():  # no other process is between a rename and its row
             try:
                 names = set(os.listdir(self.path))
             except FileNotFoundError:

@@ -57,6 +57,19 @@ class Leases:
         self.recover: Callable[[], object] = lambda: None
 
     @contextmanager
+    def reading(self, key: str) -> Iterator[None]:
+        """Hold a lease for work that only reads the store.
+
+        In a store that we may not write to there is none, and nothing of it is removed but by
+        another way.
+        """
+        if self._database.read_only:
+            yield
+            return
+        with self.lease("work", key):
+            yield
+
+    @contextmanager
     def lease(self, kind: Kind, key: str) -> Iterator[int]:
         """Hold a lease; yields its id.
 

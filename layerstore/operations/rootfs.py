@@ -120,6 +120,6 @@ def export_container(
 ) -> None:
     """Write the merged tree of the container to `out` as a tar; the caller closes `out`."""
     layers = store.containers.trees(container)
-    with store.leases.lease("work", "export"):
+    with store.leases.reading("export"):
         tick = ticker(report, Progress(container.short, Status.EXPORTING))
         write_flat_tar(layers, out, tick=tick, live=True, sparse=True)

@@ -230,9 +230,69 @@ def test_a_read_only_filesystem_is_a_sentence(tmp_path: Path) -> None:
     with small_disk(tmp_path, "tmpfs", 8 << 20) as small:
         root = small / "store"
         Store.open(root, sync=False).close()
+        for left in root.glob("store.db-*"):
+            left.unlink()
         subprocess.run(["mount", "-o", "remount,ro", small], check=True)
-        with pytest.raises(StoreError, match="is mounted read-only; mount it writable, or copy"):
-            Store.open(root)
+        with (
+            Store.open(root) as store,
+            pytest.raises(StoreError, match="is mounted read-only; mount it writable, or copy"),
+        ):
+            store.database.write(INSERT)
+
+
+def read_only(path: Path) -> Database:
+    """Return a database that is only read, as on a medium that is read-only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "access", lambda *_args, **_named: False)
+        return Database(path)
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_what_may_not_be_written_to_is_read(db: Database, wal: bool) -> None:
+    db.write(INSERT)
+    if not wal:
+        db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+    before = {path: path.stat().st_mtime_ns for path in db.path.parent.iterdir()}
+    reading = read_only(db.path)
+    try:
+        assert reading.read_only
+        with reading.still(), reading.still():
+            assert lease_count(reading) == 1
+        for change in (reading.transaction, reading.rehearsal):
+            with pytest.raises(StoreError, match="cannot be changed: this user may not"), change():
+                raise AssertionError
+    finally:
+        reading.close()
+    assert {path: path.stat().st_mtime_ns for path in db.path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_another_process_changes_meanwhile_is_no_answer(db: Database, closes: bool) -> None:
+    """SQLite does not look for others without a WAL: the pages may be of two moments."""
+    db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    reading = read_only(db.path)
+    try:
+        assert lease_count(reading) == 0
+        db.write(INSERT)
+        if closes:
+            db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            db.close()
+        with pytest.raises(Busy, match="was changed by another process while it was read"):
+            lease_count(reading)
+    finally:
+        reading.close()
+
+
+def test_an_older_schema_is_not_brought_up_to_date_where_nothing_may_be_written(
+    db: Database,
+) -> None:
+    db.connection.execute(f"PRAGMA user_version = {schema.VERSION - 1}")
+    db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    with pytest.raises(StoreError, match="cannot be changed: this user may not write to it"):
+        read_only(db.path)
 
 
 def test_a_daemon_that_closes_what_it_inherited_can_write(db: Database) -> None:
