@@ -34,7 +34,6 @@ from layerstore.db.foundation import DirectoryPart, Foundation
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
 from unionfs.light_typing import NamedTuple
-from unionfs.syscalls import xattr
 from unionfs.syscalls.renameat2 import RENAME_NOREPLACE, renameat2
 
 DATA = "_data"
@@ -386,6 +385,8 @@ def _move(name: bytes, source: int, target: int) -> None:
 
 def _take_attributes(source: int, target: int) -> None:
     """Give the directory `target` the owner, extended attributes, mode and times of `source`."""
+    from unionfs.syscalls import xattr  # few commands fill a volume
+
     st = os.fstat(source)
     os.fchown(target, st.st_uid, st.st_gid)
     for name, value in xattr.items_fd(source):
