@@ -39,7 +39,8 @@ RUN = {
     "sub_ids terminal user_namespace viewer",
     "mount_tools.daemon": "after_fork detach report",
     "unionfs": "errors lazy_names light_logging light_typing syscalls",
-    "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd syncfs writeback",
+    "unionfs.syscalls": "libc mount namespaces openat2 removal renameat2 signalfd statfs syncfs "
+    "writeback",
 }
 KEPT = ("mount_tools.pyunion", *OF_BOTH, "mount_tools.container.keeper_process")
 CLI = ("mount_tools.pyunion", "mount_tools.cli.main")
