@@ -26,7 +26,9 @@ from layerstore.build.copying import Copier
 from layerstore.build.destination import Destination
 from layerstore.build.owner import ModeChange, Owner
 from layerstore.build.tree import Tree, TreeEntry
-from layerstore.containers.container import Container
+from layerstore.containers import control_client
+from layerstore.containers.container import Container, socket_path
+from layerstore.containers.control_client import NoMount
 from layerstore.db.processes import way_in
 from layerstore.errors import Busy, StoreError, shown
 from layerstore.layer.metadata import Metadata
@@ -84,6 +86,8 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
     made = container.directory / "merged"
     if point is not None:
         refuse_stopped(container)
+        with suppress(NoMount):  # what is there now is looked at below
+            control_client.writing(socket_path(container.directory))  # Busy if it hangs
     if point is None:
         store.containers.check_upper(container)
         made.mkdir(mode=0o755, exist_ok=True)

@@ -21,6 +21,7 @@ from layerstore.operations.write_back import write_back
 from mount_tools.container import silent_keeper
 from mount_tools.container.mount import mount_container, unmount_container
 from mount_tools.container.silent_keeper import Waiting
+from mount_tools.container.transfer import root_of
 from tests.helpers.containers import Containers, parent_of
 from tests.helpers.mounts import DEADLINE, mount_type, wait_until
 from tests.helpers.processes import ending
@@ -144,6 +145,31 @@ def test_a_mount_whose_daemon_was_stopped_is_unmounted(
     containers.ok(*words)
     assert mount_type(point) is None
     assert daemon not in containers.mine()
+
+
+def test_a_mount_whose_daemon_hangs_is_not_touched(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing ends a wait for its files, so its socket is asked first."""
+    container = store.containers.create(store.images.resolve("box:1"), name="box")
+    point = tmp_path / "mnt"
+    point.mkdir()
+    mount_container(store, container, os.fspath(point))
+    container = store.containers.get(container.id)
+    daemon = container.process
+    assert daemon is not None
+    try:
+        for module in (silent_keeper, control_client):
+            monkeypatch.setattr(module, "is_stopped", lambda _pid: False)
+        patience = control_client.ask.__kwdefaults__
+        assert patience is not None
+        monkeypatch.setitem(patience, "seconds", 0.1)
+        daemon.send(signal.SIGSTOP)
+        with pytest.raises(Busy, match="has not answered for"), root_of(store, container):
+            raise AssertionError
+    finally:
+        daemon.send(signal.SIGCONT)
+        unmount_container(store.containers.get(container.id))
 
 
 def test_an_interrupt_ends_a_commit_whose_mount_is_stopped_meanwhile(
