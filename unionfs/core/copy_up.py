@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import partial
 
 from unionfs.core.file_marks import origin_of
-from unionfs.core.inode import NOTHING_LOST, Dir, File, in_upper
+from unionfs.core.inode import NOTHING_LOST, Data, Dir, File, in_upper
 from unionfs.core.layer import Fd, RealDir, lstat_at, open_path
 from unionfs.core.link_index import LinkIndex, encode_delta
 from unionfs.core.lookup import load_locked
@@ -81,7 +81,7 @@ def source_bytes(node: File) -> int:
     """Return the size in bytes of the lower data of `node`; 0 if the file is gone."""
     if node.found_size >= 0 and node.data is None:
         return node.found_size
-    real, name = node.data or (node.real, node.rname)
+    real, name = node.data_place()
     try:
         return os.stat(name, dir_fd=real.fd(), follow_symlinks=False).st_size
     except OSError:
@@ -233,12 +233,12 @@ def copy_up_file(
 def _stage_safely(state: State, copy: Copy) -> Staged:
     """Stage `copy`, with its data on disk."""
     staged = stage_copy(copy)
+    # A program that truncates files would not use what is staged.
+    ahead = copy.writable.ahead if copy.size is None else None
+    if (ahead is None or copy.metacopy) and not is_unsafe(staged):
+        return staged  # nothing waits for a disk
     begun = time.monotonic_ns()
     try:
-        # A program that truncates files would not use what is staged.
-        ahead = copy.writable.ahead if copy.size is None else None
-        if copy.metacopy and not is_unsafe(staged):
-            ahead = None  # nothing waits for a disk
         if ahead is not None and ahead.secure(staged):
             return staged
         secure_data(staged)
@@ -258,7 +258,9 @@ def _give_name(staged: Staged, change: Callable[[Fd], object] | None) -> None:
     """
     copy = staged.copy
     node, work = copy.node, copy.writable.work
-    data = node.data or (node.real, node.rname)
+    data = node.data
+    if data is None:
+        data = Data(node.real, node.rname, copy.st.st_blocks if copy.state.layers_immutable else -1)
     try:
         if copy.protected:
             require_protectable((work.fd, copy.name), copy.protected)

@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 
-from unionfs.core.inode import File, union_ino
+from unionfs.core.inode import Data, File, union_ino
 from unionfs.core.layer import RealDir
 from unionfs.core.link_index import decode_delta
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer
@@ -104,7 +104,7 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | No
     present = xattr.list_at(real.fd(), node.rname)
     note_names(state, node, present)
     if is_regular and state.marks.metacopy in present:
-        node.data = _find_data(state, node, real)
+        node.data = Data(*_find_data(state, node, real))
     value = _copied_from(state, real, node.rname, present) if real.impure else None
     return None if value is None else origin_ino(state, value)
 
@@ -121,7 +121,7 @@ def read_file_marks(
     if not present:
         return None
     if marks.metacopy in present and node.kind == stat.S_IFREG:
-        node.data = _find_data(state, node, node.real)
+        node.data = Data(*_find_data(state, node, node.real))
     index = state.index()
     indexed = index is not None and dir_fd == index.fd
     if marks.nlink in present and (indexed or st.st_nlink > 1):

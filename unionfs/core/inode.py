@@ -66,6 +66,17 @@ class Lost(NamedTuple):
 NOTHING_LOST = Lost(0, 0)
 
 
+class Data(NamedTuple):
+    """Where the data of a metacopy is: a file beneath `real`, and its 512-byte blocks.
+
+    These are -1 if they are not known, or may change.
+    """
+
+    real: RealDir
+    name: bytes
+    blocks: int = -1
+
+
 class Node:
     """What files and directories have in common.
 
@@ -134,7 +145,7 @@ class File(Node):
         self.kind = stat.S_IFMT(st.st_mode)
         self.key: Key | None = None
         self.aliases: list[tuple[Dir, bytes]] | None = None
-        self.data: tuple[RealDir, bytes] | None = None
+        self.data: Data | None = None
         self.nlink_delta = 0
         self.lost = NOTHING_LOST
         self.changed = 0
@@ -147,6 +158,11 @@ class File(Node):
     def names(self) -> list[tuple[Dir, bytes]]:
         """Return the names that have been looked up, the one that is its place first."""
         return [(self.parent, self.name), *(self.aliases or ())]
+
+    def data_place(self) -> tuple[RealDir, bytes]:
+        """Return the directory and the name of the real file that has the data."""
+        data = self.data
+        return (self.real, self.rname) if data is None else (data.real, data.name)
 
     def is_small(self) -> bool:
         """Tell whether this is a small file of a lower that was never changed."""

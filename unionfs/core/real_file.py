@@ -71,7 +71,7 @@ def open_node(
     for _ in range(TRIES):
         orphan, data = node.orphan, node.data
         if data is not None and not metacopy:
-            return open_regular(data[1], data[0].fd(), flags)
+            return open_regular(data.name, data.real.fd(), flags)
         if orphan is not None:
             again = _open_again_widened if widen else _open_again
             return state.with_room(partial(again, flags & ~os.O_NOFOLLOW), b"", orphan)

@@ -75,7 +75,7 @@ def _ask_for_names(fd: int) -> None:
 
 
 def _is_remote(node: File) -> bool:
-    real: RealDir = node.real if node.data is None else node.data[0]
+    real: RealDir = node.real if node.data is None else node.data.real
     return real.layer.remote and not (node.data is None and in_upper(node))
 
 

@@ -23,7 +23,7 @@ from unionfs.core.file_marks import note_names, origin_of
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd, open_untouched
 from unionfs.core.link_index import LinkIndex, entry_name
-from unionfs.core.metadata import copy_metadata, set_mark, users_own
+from unionfs.core.metadata import copy_metadata, every, set_mark, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import Place
 from unionfs.core.owners import OWN, Stored
@@ -195,16 +195,21 @@ def _give_metadata(
     `made` are the attributes that it has, None if they are not known.
     """
     state, names = copy.state, _attributes(copy)
+    wanted = users_own(state.marks) if names else every
+    convert = partial(state.owners.copied_xattr, copy.node.real.layer) if names else None
     if made is not None:
-        uid, gid, mode, marks, may_fail = stored
-        if (made.st_uid, made.st_gid) == (uid, gid):
-            uid = gid = OWN
-        if stat.S_IMODE(made.st_mode) == mode and not names:  # an attribute may change it
-            mode = OWN
-        stored = Stored(uid, gid, mode, marks, may_fail)
-    wanted = users_own(state.marks)
-    convert = partial(state.owners.copied_xattr, copy.node.real.layer)
+        stored = _lacking(stored, made, has_attributes=bool(names))
     copy_metadata(copy.source, target, copy.st, wanted, copy.marks, stored, convert, names)
+
+
+def _lacking(stored: Stored, made: os.stat_result, *, has_attributes: bool) -> Stored:
+    """Return what a new file, with the attributes `made`, does not have yet of `stored`."""
+    uid, gid, mode, marks, may_fail = stored
+    if (made.st_uid, made.st_gid) == (uid, gid):
+        uid = gid = OWN
+    if stat.S_IMODE(made.st_mode) == mode and not has_attributes:  # an attribute may change it
+        mode = OWN
+    return Stored(uid, gid, mode, marks, may_fail)
 
 
 def _attributes(copy: Copy) -> Sequence[str]:
@@ -252,7 +257,7 @@ def copy_data(
     """
     if size == 0:
         return False
-    real, name = node.data or (node.real, node.rname)
+    real, name = node.data_place()
     source, st = open_untouched(name, real.fd())
     if node.data is None and st.st_ino != node.rino:
         raise fs_error(errno.ESTALE)  # the layer was changed from outside

@@ -533,8 +533,10 @@ class UnionFs:
         data = node.data
         if data is None:
             return blocks
+        if data.blocks >= 0:
+            return data.blocks
         try:
-            return os.stat(data[1], dir_fd=data[0].fd(), follow_symlinks=False).st_blocks
+            return os.stat(data.name, dir_fd=data.real.fd(), follow_symlinks=False).st_blocks
         except OSError:
             return blocks  # open(2) will report the error
 
