@@ -97,6 +97,7 @@ class Filesystem(Protocol):
         A change of size removes suid and sgid, as truncate(2) does if `writer` has no
         CAP_FSETID; with None it does not.  So does a change of nothing, which is a chown(2) of
         neither id, unless it only comes before a write.  Raises EPERM if `writer` may not do it.
+        A chown by `writer` takes sgid away also without execution by a group that is not theirs.
         """
         ...
 

@@ -75,6 +75,25 @@ def test_suid_is_dropped_by_chown(root: Path, uid: int, gid: int) -> None:
     assert mode_of(root / "f") == 0o755
 
 
+@tree(
+    file("f", b"data", mode=0o2744, uid=USER_ID, gid=3),
+    file("g", b"data", mode=0o2744, uid=USER_ID, gid=USER_ID),
+    file("h", b"data", mode=0o6744, uid=USER_ID, gid=3),
+)
+def test_sgid_without_group_execution_is_dropped_by_a_chown_of_an_outsider(root: Path) -> None:
+    """Of an owner who is not in the file's group."""
+
+    def change() -> None:
+        for name in ("f", "g", "h"):
+            os.chown(root / name, -1, USER_ID)
+
+    run_as(change, gid=USER_ID)
+    assert [mode_of(root / name) for name in ("f", "g", "h")] == [0o744, 0o2744, 0o744]
+    os.chmod(root / "f", 0o2744)
+    os.chown(root / "f", -1, 3)
+    assert mode_of(root / "f") == 0o2744, "root keeps it"
+
+
 @tree(file("f", b"data", mode=0o6755, uid=3), file("g", b"data", mode=0o2755, gid=3))
 def test_suid_of_another_user_is_not_dropped_by_a_chown_of_neither_id(root: Path) -> None:
     """Anybody may call that, but it would change a mode."""

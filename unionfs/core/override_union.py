@@ -89,7 +89,7 @@ class OverrideUnion(UnionFs):
     ) -> Attr:
         node = self._table.get(nodeid)
         st = stat_node(self._state, node)
-        if writer is not None and change.is_nothing():
+        if writer is not None and change.is_chown():
             change = as_meant(node, self._attr(node, st), change, writer, self._handles)
         if not can_carry(st.st_mode):
             with suppress(PermissionError):  # the owner of a link gives no rights

@@ -88,25 +88,32 @@ def _allowed(change: SetAttr) -> int:
 
 
 def as_meant(
-    node: Node, attr: Attr, nothing: SetAttr, caller: Credentials, handles: Mapping[Fh, Handle]
+    node: Node, attr: Attr, change: SetAttr, caller: Credentials, handles: Mapping[Fh, Handle]
 ) -> SetAttr:
-    """Return what a change of `nothing` by `caller` is for, where `node` shows `attr`.
+    """Return what the `change` of owners by `caller` is for, where `node` shows `attr`.
 
-    It is chown(2) of neither id, which takes suid and sgid away; the kernel leaves it to the
-    filesystem to refuse that.  Or, of a file that is open for writing, it comes with the end of
-    a capability before a write: CAP_FSETID keeps suid and sgid then.  Raises EPERM if a chown
-    would take them from a file of somebody else.
+    It takes suid away, and sgid if the group may execute the file, by itself; sgid without that
+    only from a caller who is neither in the group nor has CAP_FSETID.
+
+    A change of nothing is chown(2) of neither id, which takes suid and sgid away; the kernel leaves
+    it to the filesystem to refuse that.  Or, of a file that is open for writing, it comes with the
+    end of a capability before a write: CAP_FSETID keeps suid and sgid then.  Raises EPERM if a
+    chown would take them from a file of somebody else.
 
     Source: fs/attr.c:notify_change(), setattr_should_drop_sgid(); fs/inode.c:file_remove_privs().
     """
     mode = attr.st.st_mode
     if stat.S_ISDIR(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
-        return nothing
+        return change
+    if not change.is_nothing():
+        if mode & stat.S_ISGID and not (caller.is_member(attr.st_gid) or caller.keeps_suid()):
+            change.mode = stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID)
+        return change
     if any(handle.node is node and handle.writable for handle in list(handles.values())):
-        return SetAttr(mode=mode) if caller.keeps_suid() else nothing
+        return SetAttr(mode=mode) if caller.keeps_suid() else change
     if not caller.owns(attr.st_uid) and _would_lose(attr, caller):
         raise fs_error(errno.EPERM)
-    return nothing
+    return change
 
 
 def _would_lose(attr: Attr, caller: Credentials) -> bool:

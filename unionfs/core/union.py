@@ -130,7 +130,7 @@ class UnionFs:
     ) -> Attr:
         node = self._table.get(nodeid)
         handle = self._handles.get(fh) if fh is not None else None
-        if writer is not None and change.is_nothing():
+        if writer is not None and change.is_chown():
             attr = self._attr(node, stat_node(self._state, node))
             change = as_meant(node, attr, change, writer, self._handles)
         return self._attr(node, setattr_node(self._state, node, change, handle, writer))

@@ -249,7 +249,9 @@ class Pyfuse3Ops(pyfuse3.Operations):
         )
         fs = self._fs
         writer = Credentials(ctx.pid, ctx.gid)
-        killer = None if change.size is None or writer.keeps_suid() else writer
+        cuts = change.size is not None and not writer.keeps_suid()
+        gives = change.size is None and change.is_chown() and ctx.uid
+        killer = writer if cuts or gives else None
         call = functools.partial(
             fs.setattr, NodeId(inode), change, None if fh is None else Fh(fh), killer
         )

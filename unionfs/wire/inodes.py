@@ -118,7 +118,12 @@ class Inodes:
         if not request.wait and self._fs.slow_setattr(request.nodeid, change):
             raise Defer
         writer = None
-        if valid & _FATTR_WRITER or not valid:
+        if (
+            valid & _FATTR_WRITER
+            or not valid
+            # A chown of root, who keeps what others may lose, is the usual one.
+            or (valid & _FATTR_OWNERS and request.uid and not valid & _FATTR_SIZE)
+        ):
             writer = Credentials(request.pid, request.gid, request.uid)
         through = fh if valid & abi.FATTR_FH else None
         if change.size is None:
