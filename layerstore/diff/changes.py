@@ -250,8 +250,11 @@ class ChangeWalk:
 
 
 def has_vanished(error: OSError) -> bool:
-    """Tell whether `error` means that a file was removed or replaced meanwhile."""
-    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP)
+    """Tell whether `error` means that a file was removed or replaced meanwhile.
+
+    A whiteout in its place cannot be opened: ENXIO.
+    """
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP, errno.ENXIO)
 
 
 def _same_file(new: Attr, old: Attr) -> bool:

@@ -18,13 +18,15 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from layerstore.diff.changes import Change
+from layerstore.diff.changes import Change, has_vanished
 from layerstore.diff.union import UnionFiles, open_node
-from unionfs.light_typing import NamedTuple
+from unionfs.light_typing import NamedTuple, TypeVar
 from unionfs.types import ROOT_NODEID, Attr, NodeId
+
+T = TypeVar("T")
 
 _BLOCK = 1 << 20
 
@@ -39,24 +41,30 @@ class _Pair(NamedTuple):
 
 
 def differences(
-    before: Sequence[Path], after: Sequence[Path], *, content: bool
+    before: Sequence[Path], after: Sequence[Path], *, content: bool, live: bool = False
 ) -> Iterator[Change]:
     """Yield the differences of two stacks, each topmost first, in the order of a sorted walk.
 
-    Raises StoreError if a layer cannot be opened, OSError if one cannot be read.
+    `live` says that mounts may be changing the topmost layers meanwhile; a name that vanishes
+    is left out, and so is what lies beneath it.  Raises StoreError if a layer cannot be opened,
+    OSError if one cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="pyunion-") as empty:
         # An image may have no layers; a union has one at least.
         nothing = [Path(empty)]
-        with UnionFiles(before or nothing) as old, UnionFiles(after or nothing) as new:
-            yield from _Differences(old, new, content).walk()
+        with (
+            UnionFiles(before or nothing, live=live) as old,
+            UnionFiles(after or nothing, live=live) as new,
+        ):
+            yield from _Differences(old, new, content, live).walk()
 
 
 class _Differences:
-    def __init__(self, before: UnionFiles, after: UnionFiles, content: bool) -> None:
+    def __init__(self, before: UnionFiles, after: UnionFiles, content: bool, live: bool) -> None:
         self._before = before
         self._after = after
         self._content = content
+        self._live = live
 
     def walk(self) -> Iterator[Change]:
         # Not recursive: an image may be nested deeper than Python allows calls.
@@ -79,20 +87,20 @@ class _Differences:
                     unsaid.pop()
 
     def _directory(self, pair: _Pair) -> Iterator[Change | _Pair]:
-        old_names = frozenset(self._before.names(pair.old))
-        new_names = frozenset(self._after.names(pair.new))
+        old_names = frozenset(self._names(self._before, pair.old))
+        new_names = frozenset(self._names(self._after, pair.new))
         for name in sorted(old_names | new_names):
             path = pair.path + b"/" + name
             if name not in new_names:
                 yield Change("D", path)
                 continue
-            new = self._after.fs.lookup(pair.new, name)
+            new = self._lookup(self._after, pair.new, name)
             if new is None:
                 continue
             if name not in old_names:
                 yield from self._added(path, new)
             else:
-                old = self._before.fs.lookup(pair.old, name)
+                old = self._lookup(self._before, pair.old, name)
                 if old is not None:
                     yield from self._both(path, old, new)
                     self._before.release(old)
@@ -121,7 +129,7 @@ class _Differences:
     def _beneath(self, path: bytes, folder: Attr) -> Iterator[Change]:
         """Yield everything beneath a directory that is new."""
         held: list[Attr] = []
-        stack = [(path, folder.nodeid, iter(self._after.names(folder.nodeid)))]
+        stack = [(path, folder.nodeid, iter(self._names(self._after, folder.nodeid)))]
         while stack:
             here, nodeid, names = stack[-1]
             name = next(names, None)
@@ -130,19 +138,37 @@ class _Differences:
                 if held:
                     self._after.release(held.pop())
                 continue
-            found = self._after.fs.lookup(nodeid, name)
+            found = self._lookup(self._after, nodeid, name)
             if found is None:
                 continue
             yield Change("A", here + b"/" + name)
             if stat.S_ISDIR(found.st.st_mode):
                 held.append(found)
-                below = iter(self._after.names(found.nodeid))
+                below = iter(self._names(self._after, found.nodeid))
                 stack.append((here + b"/" + name, found.nodeid, below))
             else:
                 self._after.release(found)
 
+    def _names(self, union: UnionFiles, folder: NodeId) -> list[bytes]:
+        return self._unless_vanished(lambda: union.names(folder)) or []
+
+    def _lookup(self, union: UnionFiles, folder: NodeId, name: bytes) -> Attr | None:
+        return self._unless_vanished(lambda: union.fs.lookup(folder, name))
+
+    def _unless_vanished(self, read: Callable[[], T | None]) -> T | None:
+        """Return what `read` returns, None if another process removes that meanwhile."""
+        try:
+            return read()
+        except OSError as error:
+            if self._live and has_vanished(error):
+                return None
+            raise
+
     def _same(self, old: Attr, new: Attr) -> bool:
         """Tell whether two files are the same, except for the time of a directory."""
+        return self._unless_vanished(lambda: self._compared(old, new)) or False
+
+    def _compared(self, old: Attr, new: Attr) -> bool:
         if _kept(old.st) != _kept(new.st):
             return False
         if self._before.xattrs(old.nodeid) != self._after.xattrs(new.nodeid):

@@ -86,7 +86,8 @@ class Restorer:
         """Return what the upper changes in the directory `path`, beside `mounts`."""
         lowers = self.store.containers.lowers(self.container)
         found: list[bytes] = []
-        for _, changed in differences(lowers, [self.container.upper, *lowers], content=False):
+        merged = [self.container.upper, *lowers]
+        for _, changed in differences(lowers, merged, content=False, live=True):
             if not changed.startswith(path + b"/"):
                 continue
             if found and changed.startswith(found[-1] + b"/"):

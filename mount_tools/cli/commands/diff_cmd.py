@@ -46,7 +46,8 @@ def diff(invocation: Invocation, operands: tuple[str, ...], json: bool) -> None:
     else:
         first, second = (resolved(store, name, ("image", "container")) for name in operands)
         read_all()
-        found = differences(trees(store, first), trees(store, second), content=True)
+        live = any(isinstance(one, Container) and one.running for one in (first, second))
+        found = differences(trees(store, first), trees(store, second), content=True, live=live)
     if json:
         say(as_json({"kind": kind, "path": os.fsdecode(path)} for kind, path in found), end="")
     else:
@@ -60,7 +61,7 @@ def container_changes(store: Store, container: Container) -> Iterable[Change]:
         before = trees(store, image)
     except NotFound:
         before = [layer.diff for layer in store.layers.chain(container.base)]
-    return differences(before, trees(store, container), content=False)
+    return differences(before, trees(store, container), content=False, live=container.running)
 
 
 def trees(store: Store, found: Image | Container) -> list[Path]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 from layerstore.diff.differences import differences
+from layerstore.diff.union import UnionFiles
+from unionfs.types import NodeId
 
 Tree = dict[str, str | None]
 
@@ -94,6 +97,39 @@ def test_stacks_without_layers(tmp_path: Path) -> None:
     one = layer(tmp_path / "one", {"d/f": ""})
     assert found([], [one], content=True) == ["A /d", "A /d/f"]
     assert found([one], [], content=True) == ["D /d"]
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_what_vanishes_from_a_container_that_runs(tmp_path: Path, content: bool) -> None:
+    base = layer(tmp_path / "base", {"e/f": "1", "g/f": "1", "h/i/f": "1"})
+    changed: Tree = {"a/x": "", "b/x": "", "c/x": "", "e/f": "2", "g/f": "2", "h/i/f": "2"}
+    upper = layer(tmp_path / "upper", changed)
+    walk = differences([base], [upper, base], content=content, live=True)
+    assert next(walk) == ("A", b"/a")
+    shutil.rmtree(upper / "a")
+    shutil.rmtree(upper / "b")
+    (upper / "c").rename(upper / "d")
+    os.unlink(upper / "e" / "f")
+    (upper / "e").rename(upper / "a")
+    shutil.rmtree(upper / "g")
+    (upper / "g").write_text("a file now")
+    assert set(walk) >= {("C", b"/h"), ("C", b"/h/i"), ("C", b"/h/i/f")}
+
+
+def test_a_file_that_vanishes_when_its_content_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = layer(tmp_path / "base", {"f": "1", "g": "1"})
+    upper = layer(tmp_path / "upper", {"f": "1", "g": "2"})
+    xattrs = UnionFiles.xattrs
+
+    def removed_first(files: UnionFiles, nodeid: NodeId) -> list[tuple[bytes, bytes]]:
+        (upper / "f").unlink(missing_ok=True)
+        return xattrs(files, nodeid)
+
+    monkeypatch.setattr(UnionFiles, "xattrs", removed_first)
+    found = list(differences([base], [upper, base], content=True, live=True))
+    assert found[-1] == ("C", b"/g")
 
 
 def test_depth_is_no_limit(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 from pathlib import Path
@@ -27,7 +28,8 @@ from tests.helpers.mounts import DEADLINE, require_root
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import fill
 from tests.layerstore.archives import Site, as_nobody, file, folder, whole
-from unionfs.types import NodeId
+from unionfs import UnionFs
+from unionfs.types import Attr, NodeId
 
 ROOTFS = whole(folder(b"./"), folder(b"./etc"), file(b"./etc/motd", b"hello"))
 
@@ -259,6 +261,30 @@ def test_export_while_the_container_changes(store: Store, monkeypatch: pytest.Mo
         assert longer is not None and longer.read() == b"longer than it was"
     assert {"a", "a/f", "b", "b/f", "etc/motd"} <= names
     assert not {"a/g", "c/f", "e"} & names
+
+
+def test_export_while_a_file_becomes_a_whiteout(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_root()
+    container = store.containers.create(import_image(store, io.BytesIO(ROOTFS), "box:1"))
+    fill(container.upper, {"etc": {"motd": "changed"}, "f": "x"})
+    motd = container.upper / "etc" / "motd"
+    look_up = UnionFs.lookup
+
+    def deleting(fs: UnionFs, parent: NodeId, name: bytes) -> Attr | None:
+        found = look_up(fs, parent, name)
+        if name == b"motd":
+            motd.unlink()
+            os.mknod(motd, stat.S_IFCHR, os.makedev(0, 0))
+        return found
+
+    monkeypatch.setattr(UnionFs, "lookup", deleting)
+    out = io.BytesIO()
+    export_container(store, container, out)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        names = {member.name for member in tar}
+    assert {"etc", "f"} <= names and "etc/motd" not in names
 
 
 def test_flat_is_the_merged_tree(tmp_path: Path) -> None:
