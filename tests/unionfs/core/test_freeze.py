@@ -26,7 +26,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.faults import DiskFull, system_calls, without_exchange
 from tests.helpers.freezing import STACK, Frozen, check_reopened, inos
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import require_root, run
+from tests.helpers.mounts import DEADLINE, require_root, run
 from tests.helpers.trees import assert_same, leftovers, raw, snapshot
 from tests.helpers.unions import core, errno_of, nodeid, state
 from tests.unionfs.core.test_owner_rights import as_nobody
@@ -106,6 +106,48 @@ def test_the_tree_stays_what_it_is(union: Frozen) -> None:
     assert stat.S_ISCHR(os.lstat(frozen / "old").st_mode)
     assert os.listdir(union.layers.upper) == []
     assert union.result.copied == ()
+    check_reopened(union)
+
+
+def test_a_copy_that_is_being_synced_goes_to_the_new_upper(
+    union: Frozen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A freeze does not wait for a disk; the open that makes the copy has changed nothing yet."""
+    tree, fs = union.tree, core(union.tree)
+    file = nodeid(tree, b"etc/passwd")
+    before = tree.read(b"etc/passwd")
+    begun, frozen = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def wait_for_the_freeze(fd: int) -> None:
+        if threading.current_thread() is opening:
+            begun.set()
+            assert frozen.wait(DEADLINE)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", wait_for_the_freeze)
+
+    def open_and_write() -> None:
+        with fs.gate.passing():
+            fh = fs.open(file, os.O_WRONLY)
+        with fs.gate.passing():
+            fs.write(fh, 0, b"written")
+            fs.release(fh)
+
+    opening = threading.Thread(target=open_and_write)
+    opening.start()
+    try:
+        assert begun.wait(DEADLINE)
+        layer = union.freeze()
+    finally:
+        frozen.set()
+        opening.join()
+    assert union.result.copied == ()
+    assert not (layer / "etc/passwd").exists()
+    after = b"written" + before[len(b"written") :]
+    assert (union.layers.upper / "etc/passwd").read_bytes() == after
+    assert tree.read(b"etc/passwd") == after
+    assert leftovers(union.layers.work) == []
     check_reopened(union)
 
 
