@@ -130,7 +130,8 @@ def _read(
 ) -> DirMarks:
     """Read the directory `real` into `names`; return its marks, AUFS's among them.
 
-    If it is `marked`, its attributes are known and not read again.
+    If it is `marked`, its attributes are known and not read again.  It is the `last` if none comes
+    after it, unless its marks lead to one.
     """
     try:
         fd = real.fd_to_list()
@@ -138,7 +139,7 @@ def _read(
         found = scan(state.marks, fd, xwhiteouts=real.xwhiteouts)
     except OSError as error:
         raise _unreadable(real, error) from error
-    if names.add(found, position, last=last):
+    if names.add(found, position, last=last and marks.redirect is None):
         # Its files are looked at by this fd, and its directories opened.
         real.keep(fd)
     return marks._replace(opaque=True) if found.opaque else marks

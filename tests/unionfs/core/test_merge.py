@@ -187,6 +187,22 @@ def test_whiteouts_hide_in_the_layers_beneath_theirs_only(tmp_path: Path) -> Non
         assert loaded.positions(b"a") == (0,)
 
 
+@pytest.mark.parametrize("mark", [leads_to_other, leads_from_the_root])
+def test_a_file_hides_what_is_beneath_the_last_directory_of_its_name_that_leads_on(
+    tmp_path: Path, mark: Callable[[Path], None]
+) -> None:
+    layers = Layers(
+        tmp_path,
+        {"p": {"d": {"x": {"shown": ""}}}},
+        {"p": {"d": {"x": "file"}}},
+        {"p": {"other": {"x": {"hidden": ""}, "y": ""}}},
+    )
+    mark(layers.lowers[1] / "p/d")
+    with layers.union() as tree:
+        assert {entry.name for entry in tree.listdir(b"p/d")} == {b"x", b"y"}
+        assert {entry.name for entry in tree.listdir(b"p/d/x")} == {b"shown"}
+
+
 def test_a_directory_that_could_not_be_read_is_read_by_the_next_lookup(tmp_path: Path) -> None:
     layers = marked_stack(tmp_path, leads_to_other)
     marked = layers.lowers[1] / "p/d"
