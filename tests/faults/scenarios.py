@@ -19,6 +19,7 @@ from tests.helpers.unions import in_a_thread
 from unionfs.core.config import UnionConfig, WhiteoutForm
 from unionfs.core.opening import open_union
 from unionfs.core.union import UnionFs
+from unionfs.types import SetAttr
 
 WHITEOUT = stat.S_IFCHR
 
@@ -78,7 +79,8 @@ class Scenario:
         if self.ahead and isinstance(tree, CoreDriver):
             # So that the operation makes the same system calls each time.
             fs, node = tree.fs, tree.get(b"d/w").nodeid
-            wait_until(lambda: not fs.slow_open(node, os.O_RDWR), "the copy to be on disk")
+            touch = SetAttr(times_now=True)
+            wait_until(lambda: not fs.slow_setattr(node, touch), "the copy to be on disk")
 
 
 def _trunc(tree: Driver) -> None:
@@ -198,6 +200,7 @@ AHEAD = tuple(
     Scenario(f"staged ahead: {name}", run, _stage_w, ahead=True)
     for name, run in (
         ("append", lambda t: t.append(b"d/w", b"new")),
+        ("chmod", lambda t: t.chmod(b"d/w", 0o604)),
         ("rename", lambda t: t.rename(b"d/w", b"w", 0)),
     )
 )
@@ -240,6 +243,7 @@ SCENARIOS = [
     *PLAIN,
     *AHEAD,
     *_with({"metacopy": True}, "", METACOPY),
+    *_with({"metacopy": True}, "metacopy: ", AHEAD),
     *_with({"whiteout": WhiteoutForm.XATTR}, "xattr: ", _DELETING),
     *_with({"whiteout": WhiteoutForm.AUFS}, "aufs: ", _DELETING),
 ]

@@ -58,15 +58,16 @@ _QUICK_BYTES = 64 << 10
 _QUICK_NS = 300_000
 
 
-def is_slow_copy(state: State, node: File, size: int) -> bool:
+def is_slow_copy(state: State, node: File, size: int, *, metadata_only: bool = False) -> bool:
     """Tell whether copying `size` bytes up takes so long that a worker thread should do it.
 
-    If the data has to be on disk before the copy is visible, that depends on the disk.
+    With `metadata_only` a metacopy is enough.  If the data has to be on disk before the copy is
+    visible, that depends on the disk.
     """
     if state.config.volatile:
         return size > SLOW_BYTES
-    writable = state.writable
-    if writable is not None and writable.ahead is not None and writable.ahead.is_ready(node):
+    ahead = None if state.writable is None else state.writable.ahead
+    if ahead is not None and ahead.is_ready(node, metadata_only=metadata_only):
         return False
     return size > (_QUICK_BYTES if state.write_back_ns < _QUICK_NS else 0)
 

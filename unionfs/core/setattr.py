@@ -132,7 +132,7 @@ def slow_setattr(state: State, node: File, change: SetAttr) -> bool:
     if change.size is None and state.config.metacopy and not waits_for_marks(state):
         return False
     wanted = source_bytes(node) if change.size is None else min(change.size, source_bytes(node))
-    return is_slow_copy(state, node, wanted)
+    return is_slow_copy(state, node, wanted, metadata_only=change.size is None)
 
 
 def _truncate(

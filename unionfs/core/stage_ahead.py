@@ -153,10 +153,13 @@ class StageAhead:
         self._ended.set()
         self._closed = threading.Event()
 
-    def is_ready(self, node: File) -> bool:
-        """Tell whether a copy_up of `node` will hardly wait for the disk."""
+    def is_ready(self, node: File, *, metadata_only: bool) -> bool:
+        """Tell whether a copy_up of `node` will hardly wait for the disk.
+
+        With `metadata_only` a metacopy is enough.
+        """
         ahead = self._staged.get(node)
-        if ahead is None:
+        if ahead is None or (ahead.staged.copy.metacopy and not metadata_only):
             return False
         if self._writable.upper.ordered:
             return time.monotonic_ns() - ahead.since > self._state.write_back_ns

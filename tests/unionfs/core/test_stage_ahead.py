@@ -24,6 +24,7 @@ from unionfs.core.stage_ahead import LARGEST, MOST, RUN
 from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.copyfile import copy_range
 from unionfs.syscalls.statfs import TMPFS
+from unionfs.types import SetAttr
 
 FILES = 40
 CONTENT = {f"f{number:02}": f"content of {number}" * 10 for number in range(FILES)}
@@ -430,7 +431,10 @@ def test_a_staged_metacopy_is_of_no_use_to_a_writer(
     layers: Layers, unjournalled: CoreDriver
 ) -> None:
     name, *others = walk(unjournalled, RUN + 3)
-    before = used(unjournalled)
+    before, node = used(unjournalled), nodeid(unjournalled, name)
+    touch = SetAttr(times_now=True)
+    wait_until(lambda: not core(unjournalled).slow_setattr(node, touch), "it to be on disk")
+    assert core(unjournalled).slow_open(node, os.O_WRONLY)
     append(unjournalled, name)
     assert used(unjournalled) == before
     assert (layers.upper / os.fsdecode(name)).read_text() == CONTENT[os.fsdecode(name)] + "more"
