@@ -12,6 +12,10 @@ from benchmarks.workload import Row, Step, Workload
 DEPTHS = (2, 64, 256)
 
 
+def _first_look(cell: Cell) -> float:
+    return cell.timed("ls", cell.root / "dir1")
+
+
 def _misses(cell: Cell) -> float:
     count = cell.scale.misses // 4
     took = cell.loop("miss", count, cwd=cell.root / "dir0")
@@ -37,6 +41,15 @@ def _workload(depth: int) -> Workload:
         prepare=layers,
         writes=False,
         steps=(
+            Step(
+                Row(
+                    name=f"first-{depth}-layers",
+                    title=f"first listing, {depth} layers",
+                    how="ls of a directory that all have, on a mount that nobody has looked into",
+                    in_mean=False,
+                ),
+                _first_look,
+            ),
             Step(
                 Row(
                     name=f"miss-{depth}-layers",
