@@ -89,6 +89,8 @@ class Told:
     def _note_less(self) -> None:
         """Make one note of all."""
         noted = self.programs.copy()
+        if not noted:
+            return  # another thread has just done so
         self.programs.clear()
         pids = {pid for pid, _ in noted.values()}
         pid = pids.pop() if len(pids) == 1 else _EVERYBODY

@@ -229,3 +229,21 @@ def test_of_many_what_was_told_long_ago_is_known_by_now(monkeypatch: pytest.Monk
     known.changed(_D, 2)
     assert cache.forgotten == []
     assert not known.programs
+
+
+def test_two_threads_may_find_that_there_are_too_many() -> None:
+    """The other one has emptied the notes, and has not made the one of all yet."""
+
+    class Emptied(dict[NodeId, tuple[int, float]]):
+        def copy(self) -> dict[NodeId, tuple[int, float]]:
+            self.clear()
+            return {}
+
+    cache = Given()
+    noted = Told(cache)
+    for number in range(told.MOST + 1):
+        noted.tell(NodeId(number + 100), pid=1)
+    noted.programs = Emptied(noted.programs)
+    noted.tell(_D, pid=1)
+    noted.changed(_D, pid=2)
+    assert cache.forgotten == [_D]
