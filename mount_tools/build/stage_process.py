@@ -187,24 +187,30 @@ class StageProcess:
         _kill(self._stage)
 
     def end(self) -> None:
-        """Wait for the processes, which end when our ends are closed, and for the daemon."""
+        """Wait for the processes, which end when our ends are closed, and for the daemon.
+
+        If Ctrl-C interrupts that, the container's lock is let go all the same: `remove` takes it.
+        """
         self.steps.close()
         self.packed.close()
-        if self._stage:
-            os.waitpid(self._stage, 0)
-        if self._packer:
-            packer = os.pidfd_open(self._packer)
-            if not ended_within(packer, _SECONDS_TO_RECORD):
-                _kill(self._packer)
-            os.close(packer)
-            os.waitpid(self._packer, 0)
-        self._stage = self._packer = 0
-        await_predecessor(os.fsencode(self.container.upper))
-        try:
+        with self._undo:
+            if self._stage:
+                os.waitpid(self._stage, 0)
+            if self._packer:
+                self._await_packer()
+            self._stage = self._packer = 0
+            await_predecessor(os.fsencode(self.container.upper))
             # This must work on a full disk too: removing the container frees space.
             self._store.reserve.with_room(lambda: self._finished(0))
+
+    def _await_packer(self) -> None:
+        packer = os.pidfd_open(self._packer)
+        try:
+            if not ended_within(packer, _SECONDS_TO_RECORD):
+                _kill(self._packer)
         finally:
-            self._undo.close()
+            os.close(packer)
+        os.waitpid(self._packer, 0)
 
     def _finished(self, status: int) -> None:
         with suppress(NotFound):

@@ -11,20 +11,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from unionfs.light_typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by a KeyboardInterrupt."""
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by a KeyboardInterrupt.
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
+    Only the first of them: timeout(1) sends one to the command, and one more to its process
+    group, which must not interrupt what is undone then.  One that is ignored, by nohup(1) say,
+    stays so.
+    """
+    ending = False
 
-    before = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ending
+        if not ending:
+            ending = True
+            raise KeyboardInterrupt
+
+    before = {
+        one: signal.signal(one, end)
+        for one in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(one) != signal.SIG_IGN
+    }
     try:
         yield
     finally:

@@ -6,11 +6,12 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from layerstore import Store
-from layerstore.errors import StoreError
+from layerstore.errors import Busy, StoreError
 from layerstore.operations.check import check
 from mount_tools.build.run_step import run_step
 from mount_tools.build.stage_mount import Surface
@@ -97,3 +98,23 @@ def test_a_stage_that_cannot_be_mounted_leaves_nothing(
         run_stage(store, [sh("true")])
     assert store.containers.list() == []
     assert check(store, content=True) == []
+
+
+def test_an_end_that_is_interrupted_lets_go_of_the_container(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a second Ctrl-C, say.  To remove the container, its lock is taken once more."""
+    monkeypatch.setattr(
+        "mount_tools.build.stage_process.ended_within", Mock(side_effect=KeyboardInterrupt)
+    )
+    processes: list[StageProcess] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(store, [sh("echo begun")], look=processes.append)
+    (container,) = (process.container for process in processes)
+
+    def unlocked() -> bool:
+        with suppress(Busy), store.containers.lock(container, wait=False):
+            return True
+        return False
+
+    wait_until(unlocked, "the packer, which has the lock too, to end")
