@@ -19,12 +19,15 @@ opening of a directory that is in memory.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from unionfs.core.layer import Fd, Layer, RealDir
+from unionfs.core.whiteout import DT_DIR
+from unionfs.syscalls.getdents import entries
 
 COLD_NS = 10_000
 """The reading of a directory in memory waits for less; one from the disk for 20 us and more.
@@ -60,17 +63,18 @@ class _Level:
     __slots__ = ("after", "fd", "layer", "names", "path")
 
     def __init__(
-        self, layer: Layer, path: bytes, fd: Fd, names: Iterator[str] | None, after: bytes = b""
+        self, layer: Layer, path: bytes, fd: Fd, names: Iterator[bytes] | None, after: bytes = b""
     ) -> None:
         self.layer = layer
         self.path = path
         self.fd = fd
         self.names = names
-        self.after = os.fsdecode(after)
+        self.after = after
 
-    def list(self) -> Iterator[str]:
+    def list(self) -> Iterator[bytes]:
         """Return `names`, which are read now if they are not known."""
         if self.names is None:
+            self.names = iter(())  # there are none if it cannot be read
             folders = read_folders(self.fd)
             if self.after in folders:
                 del folders[: folders.index(self.after) + 1]
@@ -194,7 +198,7 @@ class ReadAhead:
                 if level in self._levels:
                     self._levels.remove(level)
             return
-        path = b"/".join(part for part in (level.path, os.fsencode(name)) if part)
+        path = b"/".join(part for part in (level.path, name) if part)
         with self._changed:
             if not self._claim(level.layer, path):
                 return
@@ -206,13 +210,15 @@ class ReadAhead:
                 self._levels.append(_Level(level.layer, path, fd, iter(folders)))
 
 
-def read_folders(fd: Fd) -> list[str]:
+def read_folders(fd: Fd) -> list[bytes]:
     """Read the directory `fd` and some of its inodes; return the directories in it."""
     folders = []
-    with os.scandir(fd) as entries:
-        for number, entry in enumerate(entries):
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif number % _SAMPLE == 0:
-                os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+    for number, (name, _, d_type) in enumerate(entries(fd)):
+        if d_type == DT_DIR:
+            folders.append(name)
+        elif not d_type or number % _SAMPLE == 0:
+            with suppress(FileNotFoundError):  # removed meanwhile
+                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISDIR(st.st_mode):
+                    folders.append(name)
     return folders

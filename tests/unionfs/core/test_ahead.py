@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
@@ -16,6 +17,7 @@ from unionfs import UnionConfig, UnionFs, open_union
 from unionfs.core import ahead, lookup
 from unionfs.core.layer import Fd, FdCache, Layer, RealDir, open_dir
 from unionfs.core.whiteout import DT_DIR
+from unionfs.syscalls.getdents import entries
 from unionfs.types import ROOT_NODEID
 
 DIRS = 200
@@ -38,7 +40,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     reader = Reader()
     read = ahead.read_folders
 
-    def noted(fd: Fd) -> list[str]:
+    def noted(fd: Fd) -> list[bytes]:
         reader.read.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
         return read(fd)
 
@@ -186,6 +188,32 @@ def test_it_begins_when_more_was_waited_than_neighbours_take(
     again.loaded([root], 12)
     assert len(reader.threads) == 2
     again.close()
+
+
+def test_directories_are_found_where_the_filesystem_does_not_say_types(
+    union: UnionFs, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untyped(fd: int) -> Iterator[tuple[bytes, int, int]]:
+        for name, ino, _ in entries(fd):
+            yield name, ino, 0
+        yield b"removed meanwhile", 1, 0
+
+    monkeypatch.setattr(ahead, "entries", untyped)
+    (*_,) = union.listdir(ROOT_NODEID, 0)
+    wait(lambda: not reader.threads[0].is_alive())
+    assert len(reader.read) == ahead.MOST + 1
+
+
+def test_a_directory_that_cannot_be_read_is_tried_once(
+    union: UnionFs, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> Iterator[tuple[bytes, int, int]]:
+        raise OSError(errno.EIO, "a fault")
+
+    monkeypatch.setattr(ahead, "entries", fail)
+    (*_,) = union.listdir(ROOT_NODEID, 0)
+    wait(lambda: not reader.threads[0].is_alive())
+    assert reader.read == ["lower"]
 
 
 def test_what_cannot_be_read_ahead_is_no_error(union: UnionFs, reader: Reader, lower: Path) -> None:
