@@ -16,7 +16,7 @@ import errno
 
 from unionfs.core.config import RedirectDir
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir
-from unionfs.core.layer import RealDir
+from unionfs.core.layer import GONE, RealDir
 from unionfs.core.redirect import (
     follow_beneath,
     follow_dir,
@@ -40,7 +40,8 @@ def merge_locked(state: State, d: Dir) -> tuple[dict[bytes, int], dict[bytes, tu
     """Read the lowers of `d`; return the `lower` and `lower_dirs` of its `Loaded`.
 
     If `d` is not resolved yet, this resolves it.  The caller holds `d.lock`.  Raises EIO if a
-    directory cannot be read, EACCES if that is denied, with `d` as it was.
+    directory cannot be read, EACCES if that is denied, ESTALE if it is gone and layers may
+    change, with `d` as it was.
     """
     names = _Names()
     reals, resolved = d.lowers, d.resolved
@@ -66,7 +67,7 @@ def resolve_locked(state: State, d: Dir) -> None:
     """Read the marks on the real directories of `d`, and decide which of them are merged.
 
     The caller holds `d.lock`.  Raises EIO if a directory cannot be read, EACCES
-    if that is denied.
+    if that is denied, ESTALE if it is gone and layers may change.
     """
     if d.resolved:
         return
@@ -76,7 +77,7 @@ def resolve_locked(state: State, d: Dir) -> None:
         try:
             found = marks_of(state.marks, real)
         except OSError as error:
-            raise _unreadable(real, error) from error
+            raise _unreadable(state, real, error) from error
         if found.opaque or real.layer.bottom:
             break
         if (beneath := _redirected(state, d, real, found)) is not None:
@@ -138,14 +139,16 @@ def _read(
         marks = NO_MARKS if marked else own_marks(state.marks, real, fd)
         found = scan(state.marks, fd, xwhiteouts=real.xwhiteouts)
     except OSError as error:
-        raise _unreadable(real, error) from error
+        raise _unreadable(state, real, error) from error
     if names.add(found, position, last=last and marks.redirect is None):
         # Its files are looked at by this fd, and its directories opened.
         real.keep(fd)
     return marks._replace(opaque=True) if found.opaque else marks
 
 
-def _unreadable(real: RealDir, error: OSError) -> OSError:
+def _unreadable(state: State, real: RealDir, error: OSError) -> OSError:
+    if error.errno in GONE and not state.layers_immutable:
+        return fs_error(errno.ESTALE)  # removed since it was looked up
     code, reason = errno.EIO, error.strerror
     if error.errno in _DENIED:
         code = errno.EACCES

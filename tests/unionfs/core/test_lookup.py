@@ -216,6 +216,24 @@ def test_a_directory_made_anew_is_the_new_one(beneath: Beneath) -> None:
         assert tree.read(b"d/sub/other") == b"other"
 
 
+def test_a_directory_that_was_removed_is_stale(
+    beneath: Beneath, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers, folder = beneath
+    with layers.union(lowers_change=True, timeout=0) as tree:
+        fs = core(tree)
+        parent = fs.lookup(ROOT_NODEID, b"d")
+        assert parent is not None
+        known = fs.lookup(parent.nodeid, b"sub")
+        assert known is not None
+        state(tree).fds.close_unpinned()  # it is to be opened again
+        shutil.rmtree(folder / "sub")
+        assert errno_of(lambda: list(fs.listdir(known.nodeid, 0))) == errno.ESTALE
+        fs.forget(known.nodeid, 1)
+        fs.forget(parent.nodeid, 1)
+    assert "ERROR" not in caplog.text
+
+
 def test_a_file_in_the_place_of_a_directory_shows(beneath: Beneath) -> None:
     layers, folder = beneath
     with layers.union(lowers_change=True, timeout=0) as tree:
