@@ -101,7 +101,7 @@ class _FileSource:
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
-        self._size = size
+        self.size = size
         self.at = 0
 
     def take(self, size: int) -> bytes:
@@ -113,7 +113,7 @@ class _FileSource:
         yield memoryview(self.take(size))
 
     def pass_over(self, size: int, raw: Callable[[memoryview], None]) -> int:
-        size = min(size, self._size - self.at)
+        size = min(size, self.size - self.at)
         self.at += size
         return size
 
@@ -139,6 +139,10 @@ class TarMembers:
             raise
 
     def _list(self, source: _FileSource, limits: Limits) -> None:
+        if source.size == 0:
+            raise InvalidImage(
+                "the archive of images is empty: the command that should write it may have failed"
+            )
         for entry in TarReader(source, _ignore, limits):
             if len(self._members) >= _MOST_MEMBERS:
                 raise LimitExceeded(f"the archive has more than {_MOST_MEMBERS:,} members")

@@ -442,6 +442,8 @@ def test_no_archive_of_images(store: Store) -> None:
     refused(store, BASE, InvalidImage, "neither an OCI layout nor one of docker's")
     for rubbish in (b"no tar at all" * 100, b"short"):
         refused(store, rubbish, InvalidImage, "this is no tar archive of images")
-    refused(store, b"", InvalidImage, "neither")
+    for nothing in (b"", gzip.compress(b"")):
+        refused(store, nothing, InvalidImage, "the archive of images is empty")
+    refused(store, bytes(1024), InvalidImage, "neither")
     with pytest.raises(StoreError, match="cannot be read"):
         load(store, Path("/none/such"))
