@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 
 from unionfs.core.file_marks import note_names, origin_of
@@ -42,6 +42,7 @@ from unionfs.syscalls.writeback import begin_write_back, write_back
 _NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_WRITE = stat.S_IRUSR | stat.S_IWUSR
 _LARGE = 1 << 20  # bytes
+_INSIDE = nullcontext()
 _RIGHTS_OF_OTHERS = stat.S_IXUSR | stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -267,20 +268,18 @@ def copy_data(
             return True
         real.layer.reflinks = False
     holes = st.st_blocks * 512 < st.st_size
-    if length >= _LARGE and not holes and state.require_upper().upper.fs_type == EXT4:
-        _allocate(staged, length)
-    # The disk writes what is copied while we copy the rest, for which a program waits.
-    written = None if state.config.volatile else partial(_begin_to_write, staged)
-    copy = partial(
-        copy_range, source, staged, length, holes=holes, pause=stop_if_abandoned, written=written
-    )
-    if stay or in_upper(node):
-        # Not outside the gate: a freeze must not move meanwhile what has been changed, such as
-        # the upper file itself, to which the data is written.
-        copy()
-    else:
-        with state.gate.outside():
-            copy()
+    written = None
+    if length >= _LARGE:
+        if not holes and state.require_upper().upper.fs_type == EXT4:
+            _allocate(staged, length)
+        if not state.config.volatile:
+            # The disk writes what is copied while we copy the rest, for which a program waits.
+            written = partial(_begin_to_write, staged)
+    # Not outside the gate where a freeze must not move meanwhile what has been changed, such as
+    # the upper file itself, to which the data is written.
+    with _INSIDE if stay or in_upper(node) else state.gate.outside():
+        pause = stop_if_abandoned
+        copy_range(source, staged, length, holes=holes, pause=pause, written=written)
     return False
 
 
