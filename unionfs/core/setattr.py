@@ -106,6 +106,8 @@ def as_meant(
     if stat.S_ISDIR(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
         return change
     if not change.is_nothing():
+        if change.mode is not None:
+            return change  # the kernel has judged this mode, as of a chmod
         if mode & stat.S_ISGID and not (caller.is_member(attr.st_gid) or caller.keeps_suid()):
             change.mode = stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID)
         return change

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
-from tests.helpers.unions import errno_of
+from tests.helpers.unions import errno_of, nodeid
+from unionfs.credentials import Credentials
+from unionfs.types import SetAttr
 
 
 def test_truncate_copies_only_the_bytes_that_are_kept(tmp_path: Path) -> None:
@@ -85,3 +88,18 @@ def test_a_change_that_is_refused_leaves_no_copy(
         assert os.listdir(layers.upper) == []
         tree.chown(b"file", 7, 8)
     assert os.stat(layers.upper / "file").st_uid == 7
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(None, 0o640), (0o600, 0o600)])
+def test_a_mode_that_comes_with_a_chown_of_an_outsider_is_set(
+    tmp_path: Path, mode: int | None, kept: int
+) -> None:
+    """As nfsd does both in one, for a mount that it exports."""
+    outsider = Credentials(pid=0, gid=9, uid=7)
+    with Layers(tmp_path).union() as tree:
+        tree.create(b"file", 0o644)
+        tree.chown(b"file", 7, 8)
+        tree.chmod(b"file", 0o2640)
+        change = SetAttr(gid=9, mode=mode)
+        attr = tree.fs.setattr(nodeid(tree, b"file"), change, None, outsider)
+        assert (stat.S_IMODE(attr.st.st_mode), attr.st_gid) == (kept, 9)
