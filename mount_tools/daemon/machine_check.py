@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mount_tools.daemon.detach import ENDING
 from mount_tools.daemon.transport import why_no_io_uring
 from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
@@ -45,9 +47,22 @@ def check_machine(directory: Path) -> list[Finding]:
 
     Raises `OSError` if nothing can be made there.
     """
-    with tempfile.TemporaryDirectory(prefix="pyunion-check-", dir=directory) as scratch:
-        base = Path(scratch)
-        return [_finding(name, look, base) for name, look in _LOOKS.items()]
+    scratch = tempfile.TemporaryDirectory(prefix="pyunion-check-", dir=directory)
+    try:
+        return [_finding(name, look, Path(scratch.name)) for name, look in LOOKS.items()]
+    finally:
+        with _uninterrupted():
+            scratch.cleanup()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let the signals that end the command wait while something is removed."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _finding(name: str, look: Callable[[Path], str], base: Path) -> Finding:
@@ -84,7 +99,8 @@ def _mounted(base: Path, name: str, options: str = "") -> Iterator[tuple[Path, P
             yield root, upper
         finally:
             if _waited_for(command) == 0:
-                _unmount(root)
+                with _uninterrupted():
+                    _unmount(root)
 
 
 def _waited_for(command: subprocess.Popen[str]) -> int:
@@ -197,7 +213,7 @@ def _rootless(_base: Path) -> str:
     return "an ordinary user can mount"
 
 
-_LOOKS: dict[str, Callable[[Path], str]] = {
+LOOKS: dict[str, Callable[[Path], str]] = {
     "mount": _mount,
     "passthrough": _passthrough,
     "io_uring": _io_uring,

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,28 @@ def test_a_machine_with_io_uring_switched_off(tmp_path: Path) -> None:
     assert found.says == f"requests are read from /dev/fuse: {SWITCH} is not Y"
 
 
+def test_a_signal_at_the_end_leaves_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the scratch directory is removed."""
+    rmdir = os.rmdir
+
+    def interrupted(*arguments: Any, **words: Any) -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # pytest may have more threads
+        rmdir(*arguments, **words)
+
+    monkeypatch.setattr("mount_tools.daemon.machine_check.LOOKS", {"made": fill})
+    monkeypatch.setattr(os, "rmdir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_machine(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fill(base: Path) -> str:
+    (base / "some/more").mkdir(parents=True)
+    return "made"
+
+
 @pytest.mark.parametrize(
     ("form", "begins"),
     [
@@ -70,7 +94,7 @@ def test_ids_in_the_user_namespace_of_a_rootless_engine() -> None:
     """There are only 65,536 ids."""
     script = (
         "from mount_tools.daemon import machine_check as module; from pathlib import Path;"
-        "module._LOOKS = {'ids': module._LOOKS['ids']};"
+        "module.LOOKS = {'ids': module.LOOKS['ids']};"
         "print(module.check_machine(Path('%s')))"
     )
     with (
