@@ -48,6 +48,11 @@ class OddUnion(UnionFs):
     def slow_open(self, nodeid: NodeId, flags: int) -> bool:
         return nodeid in self.odd or super().slow_open(nodeid, flags)
 
+    def open_small(
+        self, nodeid: NodeId, flags: int, wait: bool
+    ) -> tuple[Fh, int, bytearray | None] | None:
+        return None if nodeid in self.odd else super().open_small(nodeid, flags, wait)
+
     def open(self, nodeid: NodeId, flags: int) -> Fh:
         name = self.odd.get(nodeid)
         while name is not None and (name == b"endless" or os.path.exists(self.held_back_by)):
