@@ -64,6 +64,14 @@ def upper_mark(fd: int, name: bytes | None, mark: bytes) -> bytes | None:
     return as_owner(read, (fd, name))
 
 
+def upper_names(fd: int) -> list[bytes]:
+    """Return the names in the directory `fd` of the upper, also if its owner may not list it.
+
+    It is opened anew, since all who read from `fd` share its position.
+    """
+    return as_owner(lambda: os.listdir(b"/proc/self/fd/%d" % fd), (fd, None))
+
+
 @contextmanager
 def _our_turn() -> Iterator[None]:
     global _turn

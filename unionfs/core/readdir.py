@@ -16,6 +16,7 @@ from unionfs.core.config import Atime
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Loaded, Node, union_ino
 from unionfs.core.layer import Fd
 from unionfs.core.lookup import load_locked, lookup, lookup_locked
+from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.types import Attr, DirEntry, Listed, LookedUp, NodeId, StIno
@@ -154,7 +155,8 @@ def _touch_atime(d: Dir) -> None:
     What it holds is in memory, from a reading that left the atime alone.
     """
     if d.upper is not None:
-        fd = Fd(os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=d.upper.fd()))
+        of, flags = d.upper.fd(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        fd = as_owner(lambda: Fd(os.open(b".", flags, dir_fd=of)), (of, None))
         with os.scandir(fd) as entries:
             next(entries, None)
 

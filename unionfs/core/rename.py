@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from unionfs.core.config import RedirectDir, WhiteoutForm
 from unionfs.core.copy_up import (
@@ -31,7 +32,7 @@ from unionfs.core.inode import Dir, File, Found, Node, in_upper
 from unionfs.core.layer import Fd, RealDir
 from unionfs.core.lookup import find_locked, load_locked
 from unionfs.core.metadata import copy_metadata, set_mark, users_own
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.owner_rights import as_owner, upper_names
 from unionfs.core.protection import refuse, require_changeable
 from unionfs.core.redirect import MAX_REDIRECT, lower_names
 from unionfs.core.state import State
@@ -310,7 +311,7 @@ def _clear_target(state: State, target: End) -> None:
     if not isinstance(d, Dir) or d.upper is None:
         return
     fd = d.upper.fd()
-    whiteouts = os.listdir(b"/proc/self/fd/%d" % fd)
+    whiteouts = upper_names(fd)
     if not whiteouts:
         return
     if not state.require_upper().exchanges:
@@ -341,7 +342,7 @@ def _remove_whiteouts(state: State, upper: RealDir, whiteouts: list[bytes]) -> N
     was = os.stat(fd)
     set_mark((fd, None), state.marks.opaque, b"y")
     for name in whiteouts:
-        os.unlink(name, dir_fd=fd)
+        as_owner(partial(os.unlink, name, dir_fd=fd), (fd, None))
     utimens_at(fd, None, was.st_atime_ns, was.st_mtime_ns)
 
 

@@ -28,6 +28,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from unionfs.core.copy_up import set_delta
 from unionfs.core.deletion import leave_dir_locked, leave_name_locked
@@ -37,7 +38,7 @@ from unionfs.core.link_index import encode_delta, entry_name
 from unionfs.core.lookup import load_locked, lookup_locked
 from unionfs.core.metadata import set_xattr, users_own
 from unionfs.core.origin import encode_origin
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.owner_rights import as_owner, upper_names
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import DT_DIR, TYPE_MASK, remove_aufs_whiteout
 from unionfs.syscalls import xattr
@@ -165,9 +166,10 @@ def _take_away(work: _Work, parent: Dir, name: bytes, node: Node | None) -> None
         _prepare_removed(work, parent, name, node)
     fd, staging = parent.require_upper().fd(), work.writable.work
     staged = staging.new_name()
-    as_owner(lambda: os.rename(name, staged, src_dir_fd=fd, dst_dir_fd=staging.fd), (fd, name))
+    move = partial(os.rename, name, staged, src_dir_fd=fd, dst_dir_fd=staging.fd)
+    as_owner(move, (fd, None), (fd, name))
     work.staged.append(staged)
-    remove_aufs_whiteout(fd, name)
+    as_owner(partial(remove_aufs_whiteout, fd, name), (fd, None))
     loaded.upper.pop(name, None)
     loaded.whiteouts.discard(name)
     for done in work.leaving:
@@ -194,7 +196,7 @@ def _is_bare_copy(state: State, d: Dir) -> bool:
     if d.upper is None or not d.lowers:
         return False
     fd, lower = d.upper.fd(), d.lowers[0].fd()
-    if os.listdir(b"/proc/self/fd/%d" % fd):
+    if upper_names(fd):
         return False
     return _own_metadata(state, fd) == _own_metadata(state, lower)
 
@@ -210,8 +212,8 @@ def _own_metadata(state: State, fd: int) -> object:
 def _drop_whiteout(work: _Work, parent: Dir, name: bytes) -> None:
     fd = parent.require_upper().fd()
     with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=fd)
-    remove_aufs_whiteout(fd, name)
+        as_owner(partial(os.unlink, name, dir_fd=fd), (fd, None))
+    as_owner(partial(remove_aufs_whiteout, fd, name), (fd, None))
     parent.require_loaded().whiteouts.discard(name)
     work.names.append((parent.nodeid, name))
 

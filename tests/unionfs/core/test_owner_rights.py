@@ -9,18 +9,19 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.as_user import NOBODY, become_nobody
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.mounts import DEADLINE, require_root
-from tests.helpers.unions import errno_of, nodeid
-from unionfs.core.config import UnionConfig
+from tests.helpers.unions import errno_of, nodeid, state
+from unionfs.core.config import Atime, UnionConfig
 from unionfs.core.opening import open_union
 from unionfs.core.owner_rights import as_owner, may_be_widened, modes_settled, settled
 from unionfs.types import ROOT_NODEID, SetAttr
@@ -342,3 +343,81 @@ def _work_in_closed(base: Path, mode: int, *, lower: bool) -> None:
     as_nobody(work, base)
     if lower:
         assert mode_of(base / "lower/d") == mode, "nothing in a lower may change"
+
+
+@pytest.fixture
+def own_layers() -> Iterator[Path]:
+    """A lower, an upper and a workdir of the ordinary user, with d/file and e in the lower."""
+    require_root()
+    with tempfile.TemporaryDirectory(prefix="unionfs-test-") as made:
+        base = Path(made)
+        base.chmod(0o755)
+        for name in ("lower/d", "lower/e", "upper", "work"):
+            (base / name).mkdir(parents=True)
+        (base / "lower/d/file").write_text("text")
+        for path in (base, *base.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        yield base
+
+
+def _opened(fd: int, **settings: Any) -> CoreDriver:
+    os.fchdir(fd)
+    config = UnionConfig(lowers=(b"lower",), upper=b"upper", work=b"work", **settings)
+    return CoreDriver(open_union(config))
+
+
+@pytest.mark.parametrize("exchanges", [False, True])
+@pytest.mark.parametrize("mode", [0, 0o200, 0o300, 0o500])
+def test_a_directory_replaces_one_that_its_owner_may_not_list(
+    own_layers: Path, mode: int, exchanges: bool
+) -> None:
+    """As on ext4, where rename(2) needs no right to the directory that it replaces."""
+
+    def work(fd: int) -> None:
+        tree = _opened(fd)
+        writable = state(tree).writable
+        assert writable is not None
+        writable.exchanges = exchanges
+        tree.mkdir(b"new", 0o755)
+        tree.mkdir(b"empty", mode)
+        tree.rename(b"new", b"empty", 0)
+        tree.unlink(b"d/file")
+        tree.chmod(b"d", mode)
+        tree.rename(b"empty", b"d", 0)
+        assert stat.S_IMODE(tree.get(b"d").st.st_mode) == 0o755
+        assert tree.listdir(b"d") == []
+        tree.fs.close()
+
+    as_nobody(work, own_layers)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+@pytest.mark.parametrize("mode", [0o100, 0o300, 0o555])
+def test_a_file_is_restored_beneath_a_directory_that_its_owner_may_not_list_or_change(
+    own_layers: Path, mode: int, removed: bool
+) -> None:
+    def work(fd: int) -> None:
+        tree = _opened(fd)
+        tree.truncate(b"d/file", 2)
+        if removed:
+            tree.unlink(b"d/file")
+        tree.chmod(b"d", mode)
+        assert tree.fs.restore(b"/d/file").changed
+        assert tree.read(b"d/file") == b"text"
+        assert stat.S_IMODE(tree.get(b"d").st.st_mode) == mode
+        tree.fs.close()
+        assert os.listdir("work/work") == []
+
+    as_nobody(work, own_layers)
+
+
+def test_the_atime_of_a_directory_that_its_owner_may_not_list(own_layers: Path) -> None:
+    """Another user may list it."""
+
+    def work(fd: int) -> None:
+        tree = _opened(fd, atime=Atime.STRICTATIME)
+        tree.chmod(b"d", 0o355)
+        assert [entry.name for entry in tree.listdir(b"d")] == [b"file"]
+        tree.fs.close()
+
+    as_nobody(work, own_layers)
