@@ -1,8 +1,8 @@
 """Ask the disk for small files before a program reads them.
 
 A program that reads one file after the other, as grep -r and tar do, waits for the disk at each
-that is not in memory.  When files of a directory came from the disk in the order in which it lists
-them, those that follow are asked for, several at a time: the disk works on them together, and
+that is not in memory.  When files of a directory came from the disk in an order that `runs` knows,
+those that follow are asked for, several at a time: the disk works on them together, and
 while the program works on others.  Their data comes into the kernel's cache only, as if somebody
 else had read the layer: nothing is kept here, so nothing can be stale.
 
@@ -60,7 +60,7 @@ class FilesAhead:
             if run is None:
                 return
             ahead = min(_AT_FIRST * run.count, MOST)
-            if 2 * (run.front - run.at) < ahead and run.front + 1 < len(run.listing.names):
+            if 2 * (run.front - run.at) < ahead and run.front + 1 < len(run.names):
                 # No program wants to know.  If it reads the file, it gets the error of that.
                 with suppress(OSError):
                     _ask_next(node.parent, run, run.at + ahead)
@@ -70,7 +70,7 @@ class FilesAhead:
 
 def _ask_next(parent: Dir, run: Run, end: int) -> None:
     """Ask for the files after `run.front` up to position `end`."""
-    loaded, names = parent.loaded, run.listing.names
+    loaded, names = parent.loaded, run.names
     if loaded is None:
         return
     first, run.front = run.front + 1, end

@@ -1,14 +1,17 @@
-"""Notice that a program goes through the files of a directory in the order of its listing.
+"""Notice that a program goes through the files of a directory in an order that can be foreseen.
 
-Decided here and only here: what counts as that.  A program may leave out a few names, or
-stay at one, and one that has gone through a directory begins with the next one.  `MOST`
-directories are remembered, as several programs may be at work at the same time.
+Decided here and only here: what counts as that.  It is the order of the listing, in which find,
+tar and rm go, or that of the sorted names, as a shell's `*` and programs that sort give it.  A
+program may leave out a few names, or stay at one, and one that has gone through a directory
+begins with the next one.  `MOST` directories are remembered, as several programs may be at work
+at the same time.
 
 Threading: the caller has a lock of its own.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from contextlib import suppress
 
 from unionfs.core.inode import Dir, File
@@ -16,31 +19,69 @@ from unionfs.core.readdir import Listing
 
 GAP = 4  # names among which the next one is
 MOST = 8  # directories
-_FAR = 4096  # names among which the first file of a run is searched
+_FAR = 4096  # names among which the first file of a run is searched; more are not sorted
 
 
 class Run:
-    """Files of one directory that a program uses in the order of `listing`.
+    """Files of one directory that a program uses in the order of `names`.
 
-    `at` is the position of the latest, and `count` how many were in order after the first.
-    `front` is the position up to which something was done ahead, for the caller to set; it is
-    never before `at`.
+    These are those of `listing`, in its order or sorted.  `at` is the position of the latest, and
+    `count` how many were in order after those by which the order was taken.  `front` is the
+    position up to which something was done ahead, for the caller to set; it is never before `at`.
     """
 
-    __slots__ = ("at", "count", "front", "listing")
+    __slots__ = ("_sorted", "at", "count", "front", "listing", "names")
 
-    def __init__(self, listing: Listing, at: int, count: int) -> None:
-        self.listing, self.at, self.front, self.count = listing, at, at, count
+    def __init__(self, listing: Listing, at: int, before: Run | None) -> None:
+        """Begin at position `at` of `listing`; `before` is an earlier run of the directory."""
+        self.listing, self.names = listing, listing.names
+        self.at, self.front, self.count = at, at, 0
+        self._sorted: list[bytes] | None = None
+        if before is not None and before.listing is listing:
+            self._sorted = before._sorted
+
+    @property
+    def is_sorted(self) -> bool:
+        return self.names is self._sorted
+
+    def goes_on(self, name: bytes) -> bool:
+        """Note that `name` is used, if it is what comes next; tell whether it is."""
+        at = _position(self.names, name, self.at, 1 + GAP)
+        if at is not None:
+            self.count += at > self.at
+            self.at, self.front = at, max(self.front, at)
+            return True
+        # One in the other order may be chance, so it counts for nothing yet.
+        if not self.turn() or self.names[self.at + 1 : self.at + 2] != [name]:
+            return False
+        self.at = self.front = self.at + 1
+        return True
+
+    def turn(self) -> bool:
+        """Stay at the same file, and take the other order; tell whether there is one."""
+        name = self.names[self.at]
+        if self._sorted is None:
+            if len(self.names) > _FAR:
+                return False
+            self._sorted = sorted(self.names)
+        if self.is_sorted:
+            names, at = self.listing.names, _position(self.listing.names, name, 0, _FAR)
+        else:
+            names, at = self._sorted, bisect_left(self._sorted, name)
+        if at is None or names[at : at + 1] != [name]:  # it came after the names were sorted
+            return False
+        self.names, self.at, self.front, self.count = names, at, at, 0
+        return True
 
 
 class Runs:
     """The latest runs, by directory."""
 
-    __slots__ = ("_count", "_runs")
+    __slots__ = ("_latest", "_runs")
 
     def __init__(self) -> None:
         self._runs: dict[Dir, Run] = {}
-        self._count = 0  # of the latest run
+        self._latest: Run | None = None
 
     def __contains__(self, parent: Dir) -> bool:
         return parent in self._runs
@@ -48,6 +89,7 @@ class Runs:
     def clear(self) -> None:
         """Forget all of them."""
         self._runs.clear()
+        self._latest = None
 
     def note(self, node: File) -> Run | None:
         """Note that `node` is used, and return its run; None if its directory was not listed."""
@@ -55,21 +97,25 @@ class Runs:
         run = self._runs.pop(parent, None)
         if listing is None:
             return None
-        at = None
-        if run is not None and run.listing is listing:
-            at = _position(listing.names, node.name, run.at, 1 + GAP)
-        if run is not None and at is not None:
-            run.count += at > run.at
-            run.at, run.front = at, max(run.front, at)
-        else:
+        if run is None or run.listing is not listing or not run.goes_on(node.name):
             at = _position(listing.names, node.name, 0, _FAR)
             if at is None:
                 return None
-            run = Run(listing, at, self._count if at < GAP else 0)
-        self._count = run.count
-        self._runs[parent] = run
+            run = self._begun(Run(listing, at, run))
+        self._latest = self._runs[parent] = run
         if len(self._runs) > MOST:
             del self._runs[next(iter(self._runs))]
+        return run
+
+    def _begun(self, run: Run) -> Run:
+        """Return `run`, which begins; it goes on with the latest if it is at its first file."""
+        latest = self._latest
+        if latest is None or not latest.count:
+            return run
+        if latest.is_sorted:
+            run.turn()
+        if run.at < GAP:
+            run.count = latest.count
         return run
 
 

@@ -2,7 +2,7 @@
 
 A copy gets its name when its data is on disk, so a program that changes one file after the
 other, as chown -R does, would wait for the disk at each.  When some files of a directory were
-copied up in the order in which it lists them, those that follow are staged too, and written to
+copied up in an order that `runs` knows, those that follow are staged too, and written to
 disk meanwhile.  A copy_up of one of these only gives it its name.  The promises are those of
 every copy: nothing is seen of it before, and a crash leaves nothing.
 
@@ -299,7 +299,7 @@ class StageAhead:
         return not self._ended.is_set()
 
     def _stage_next(self, parent: Dir, run: Run, metacopies: bool) -> None:
-        names, made = run.listing.names, list[_Ahead]()
+        names, made = run.names, list[_Ahead]()
         end = min(run.at + MOST, len(names))
         try:
             # The program waits for the first ones, and not for the rest of them.
@@ -323,7 +323,7 @@ class StageAhead:
         """Tell whether the next files of `run` are to be staged, of which there are `_A_TIME`."""
         if run.count < RUN or run.front > run.at + MOST - _A_TIME:
             return False
-        return run.front + 1 < len(run.listing.names)
+        return run.front + 1 < len(run.names)
 
     def _stage(self, parent: Dir, name: bytes, metacopies: bool) -> _Ahead | None:
         """Stage `name` in `parent`, and return it; None if it is no file to be staged ahead."""

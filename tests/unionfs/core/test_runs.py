@@ -80,6 +80,46 @@ def test_the_next_directory_goes_on_where_one_began_at_its_first_file(tree: Core
     assert count(runs, tree, listed(tree, b"dir2")[GAP]) == 0
 
 
+def test_the_order_of_the_sorted_names_counts_too(tree: CoreDriver) -> None:
+    runs, names = Runs(), sorted(listed(tree, b"dir0"))
+    assert names != listed(tree, b"dir0"), "the listing is sorted by chance"
+    counts = [count(runs, tree, name) for name in names]
+    # Until then two of them were near each other in the listing, too.
+    taken = max(at for at, number in enumerate(counts) if number == 0)
+    assert taken < len(names) // 2
+    assert counts[taken:] == list(range(len(names) - taken))
+    run = use(runs, tree, names[-1])
+    assert run is not None
+    assert (run.names, run.at) == ([os.path.basename(name) for name in names], len(names) - 1)
+
+
+def test_the_next_directory_goes_on_in_the_sorted_order(tree: CoreDriver) -> None:
+    runs = Runs()
+    before = [count(runs, tree, name) for name in sorted(listed(tree, b"dir0"))][-1]
+    names = sorted(listed(tree, b"dir1"))
+    assert [count(runs, tree, name) for name in names[:3]] == [before, before + 1, before + 2]
+
+
+def test_one_step_in_the_other_order_counts_for_nothing(tree: CoreDriver) -> None:
+    runs, names = Runs(), listed(tree, b"dir0")
+    for name in names[:9]:
+        use(runs, tree, name)
+    in_order = sorted(names)
+    at = in_order.index(names[8])
+    step = in_order[at + 1 :] or in_order
+    assert count(runs, tree, step[0]) == 0
+
+
+def test_a_file_that_came_after_the_names_were_sorted_begins_a_run(tree: CoreDriver) -> None:
+    runs, names = Runs(), sorted(listed(tree, b"dir0"))
+    for name in names[:4]:
+        use(runs, tree, name)
+    tree.create(b"dir0/zz", 0o644)
+    assert listed(tree, b"dir0")[-1] == b"dir0/zz"
+    assert count(runs, tree, b"dir0/zz") == 0
+    assert count(runs, tree, names[10]) == 0
+
+
 def test_programs_at_work_in_different_directories_have_a_run_each(tree: CoreDriver) -> None:
     runs = Runs()
     places = [listed(tree, b"dir%d" % number) for number in range(MOST)]
