@@ -165,9 +165,11 @@ class HandmadeLayers:
         self.freeze()
         return kernel_overlay(self._lowers(), *self._upper(upper), options=(*defaults, *options))
 
-    def union(self, *options: str, upper: bool = True) -> AbstractContextManager[Path]:
+    def union(
+        self, *options: str, upper: bool = True, quiet: bool = True
+    ) -> AbstractContextManager[Path]:
         self.freeze()
-        return mounted(self._lowers(), *self._upper(upper), options=options)
+        return mounted(self._lowers(), *self._upper(upper), options=options, quiet=quiet)
 
     def _lowers(self) -> list[Path | str]:
         # An empty name makes the "::" before each data-only layer.

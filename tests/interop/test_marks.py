@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +197,29 @@ def test_a_metacopy_in_a_redirected_directory_of_a_lower(
     layers.layer(marked("n", redirect=b"d"), metacopy("n/f", 4), whiteout("d"))
     layers.layer(file("d/f", b"data"))
     assert read(layers, reader, "metacopy=on") == {"n": None, "n/f": "data", "top": ""}
+
+
+@pytest.mark.parametrize("size", [4, 5000, 1 << 20])
+def test_a_metacopy_in_the_lowest_layer_has_no_data_to_show(
+    layers: HandmadeLayers, reader: str, size: int
+) -> None:
+    layers.layer(file("other"))
+    layers.layer(metacopy("f", size), Node(path=b"hole", mode=stat.S_IFREG | 0o600, size=size))
+    options = "metacopy=on"
+    kernel = reader == "kernel"
+    with layers.kernel(options) if kernel else layers.union(options, quiet=False) as root:
+        for work in (Path.read_bytes, append_to):
+            with pytest.raises(OSError, match=r"Input/output error"):
+                work(root / "f")
+        assert (root / "hole").read_bytes() == bytes(size)
+        append_to(root / "hole")
+        assert (root / "hole").read_bytes() == bytes(size) + b"more"
+    assert not (layers.upper / "f").exists()
+
+
+def append_to(path: Path) -> None:
+    with open(path, "ab") as data:
+        data.write(b"more")
 
 
 def test_data_only_layers_show_through_metacopies_alone(

@@ -21,6 +21,7 @@ from unionfs.core.copy_up import (
     is_slow_copy,
     source_bytes,
 )
+from unionfs.core.file_marks import refuse_lost_data
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.owner_rights import modes_settled
@@ -290,6 +291,7 @@ def _open_found(state: State, node: File) -> Fd:
         return reopen(state, node, os.O_RDONLY)
     st = os.fstat(fd)
     if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
+        refuse_lost_data(state, node, fd, st)
         return fd
     return reopen(state, node, os.O_RDONLY)
 

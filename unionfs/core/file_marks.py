@@ -29,6 +29,8 @@ from unionfs.types import StIno
 
 log = Logger(__name__)
 
+_NO_DATA = 128  # blocks of 512 bytes that a file without data can have for its attributes
+
 
 def origin_ino(state: State, value: bytes) -> StIno | None:
     """Return the st_ino of the file that the origin mark `value` names, None if it is unknown."""
@@ -147,6 +149,32 @@ def _read_index(
     return origin_ino(state, bytes.fromhex(entry.decode()))
 
 
+def refuse_lost_data(state: State, node: File, fd: int, st: os.stat_result) -> None:
+    """Raise EIO if `node`, open as `fd`, is a metacopy in the lowest layer: its data is nowhere.
+
+    `st` are its attributes.  A lookup reads no marks there, as of most files.  But nothing of a
+    metacopy is more than a hole, and that is no data to be shown.
+
+    Source: fs/overlayfs/namei.c:ovl_lookup().
+    """
+    if not (node.real.layer.bottom and st.st_size) or st.st_blocks > _NO_DATA:
+        return
+    try:
+        if os.lseek(fd, 0, os.SEEK_DATA):
+            os.lseek(fd, 0, os.SEEK_SET)
+        return
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            return
+    if state.marks.metacopy in xattr.list_fd(fd):
+        raise _lost(node, node.real)
+
+
+def _lost(node: File, real: RealDir) -> OSError:
+    log.error("no layer has the data of the metacopy %r in %r", node.rname, real.full_path())
+    return fs_error(errno.EIO)
+
+
 def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]:
     """Return where the data of a metacopy lies; EIO if no layer has it."""
     dir_fd = real.fd()
@@ -161,8 +189,7 @@ def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]
         layers = state.lowers[real.layer.number + 1 :]
         place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
     if place is None:
-        log.error("no layer has the data of the metacopy %r in %r", node.rname, real.full_path())
-        raise fs_error(errno.EIO)
+        raise _lost(node, real)
     return place
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 
+from unionfs.core.file_marks import refuse_lost_data
 from unionfs.core.inode import Dir, File, Node
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path, open_regular
 from unionfs.core.owner_rights import as_owner
@@ -92,6 +93,8 @@ def open_node(
         else:
             st = os.fstat(fd)
             if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
+                if not metacopy:
+                    refuse_lost_data(state, node, fd, st)
                 return fd
         wait_for(node)
     raise fs_error(failed)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 
-from unionfs.core.file_marks import note_names, origin_of
+from unionfs.core.file_marks import note_names, origin_of, refuse_lost_data
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd, open_untouched
 from unionfs.core.link_index import LinkIndex, entry_name
@@ -262,6 +262,8 @@ def copy_data(
     source, st = open_untouched(name, real.fd())
     if node.data is None and st.st_ino != node.rino:
         raise fs_error(errno.ESTALE)  # the layer was changed from outside
+    if node.data is None:
+        refuse_lost_data(state, node, source, st)
     length = st.st_size if size is None else min(size, st.st_size)
     if length == st.st_size and real.layer.reflinks and length > 0:
         if try_reflink(source, staged):
