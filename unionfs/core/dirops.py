@@ -273,13 +273,10 @@ def make_file(state: State, flags: int) -> Maker:
     flags |= _NEW
 
     def maker(dir_fd: int, name: bytes, mode: int) -> Fd:
-        try:
+        def opener(name: bytes, dir_fd: int) -> Fd:
             return Fd(os.open(name, flags, mode, dir_fd=dir_fd))
-        except OSError as error:
-            if error.errno not in OUT_OF_FDS:
-                raise
-        state.make_room()
-        return Fd(os.open(name, flags, mode, dir_fd=dir_fd))
+
+        return state.with_room(opener, name, dir_fd)
 
     return maker
 

@@ -257,15 +257,16 @@ class FdCache:
 
     def _open_next(self, below: RealDir, fd: Fd) -> Fd:
         """Open `below` in its parent `fd`; raises OSError, ESTALE if it is gone."""
-        try:
-            return _open_part(below, fd)
-        except OSError as error:
-            if error.errno in GONE:
-                log.warning("the layer directory %r is gone", below.full_path())
-                raise fs_error(errno.ESTALE) from error
-            if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
-                raise
-            return _open_part(below, fd)
+        while True:
+            try:
+                return _open_part(below, fd)
+            except OSError as error:
+                if error.errno in GONE:
+                    log.warning("the layer directory %r is gone", below.full_path())
+                    raise fs_error(errno.ESTALE) from error
+                # What another thread is using stays open a little longer.
+                if error.errno not in OUT_OF_FDS or not (self.relief() or self.make_room()):
+                    raise
 
     def _keep(self, real: RealDir, fd: Fd) -> None:
         """Store `fd` as that of `real`; the caller holds `lock`."""

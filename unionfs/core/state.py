@@ -216,13 +216,12 @@ class State:
 
     def with_room(self, opener: Callable[[bytes, int], Fd], name: bytes, dir_fd: int) -> Fd:
         """Return `opener(name, dir_fd)`; on EMFILE close spare fds and try again."""
-        try:
-            return opener(name, dir_fd)
-        except OSError as error:
-            if error.errno not in OUT_OF_FDS:
-                raise
-        self.make_room()
-        return opener(name, dir_fd)
+        while True:
+            try:
+                return opener(name, dir_fd)
+            except OSError as error:
+                if error.errno not in OUT_OF_FDS or not self.make_room():
+                    raise
 
     def make_room(self) -> bool:
         """Close spare fds, after an EMFILE; tell whether there were any."""

@@ -115,3 +115,16 @@ def test_a_way_longer_than_there_are_descriptors(tmp_path: Path) -> None:
     real = chain(a_layer(tmp_path, 5), *["d"] * 200)
     with few_descriptors(20):
         assert os.listdir(b"/proc/self/fd/%d" % real.fd()) == [b"end"]
+
+
+def test_directories_are_closed_if_no_file_that_is_closed_makes_room(tmp_path: Path) -> None:
+    """Another thread may be using the file, and close it later."""
+    layer = a_layer(tmp_path, 100)
+    for number in range(40):
+        (tmp_path / str(number)).mkdir()
+    kept = [chain(layer, str(number)) for number in range(40)]
+    closed = [True]
+    layer.fds.relief = lambda: bool(closed) and closed.pop()
+    with few_descriptors(20):
+        assert all(os.stat(real.fd()) for real in kept)
+    assert not closed
