@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 settings.register_profile("pyunion", deadline=None)
 settings.load_profile("pyunion")
 
+_INTERRUPT = signal.default_int_handler
+
 _torn_down: list[str] = []
 
 
@@ -33,7 +36,14 @@ def _collect() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let commands find bytecode, and a worker that may mount do so unseen by the others."""
+    """Let commands find bytecode and have signals as from a terminal.
+
+    A worker that may mount does so unseen by the others.
+    """
+    # Under nohup, or in the background of a script, commands rightly go on after these.
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, _INTERRUPT)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         # With it each command of a test would compile all of our modules, as no installed one.
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".cache/bytecode")
