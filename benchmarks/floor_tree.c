@@ -33,7 +33,9 @@
 #define FOREVER (1U << 31)      /* seconds */
 #define MOST_GIVEN (128 << 10)  /* bytes of a file that is given to the kernel as a whole */
 #define TRIAL 32                /* directories; see unionfs/wire/dirs.py */
-#define WATCHED 64
+#define WATCHED 1024
+#define AT_FIRST (16 << 10)     /* bytes */
+#define PATIENCE (4 << 20)
 #define FIRST_COOKIE 2          /* after those of . and .. */
 #define BEFORE_NAME offsetof(struct fuse_direntplus, dirent.name)
 
@@ -84,8 +86,10 @@ static struct node *root;
 static struct name *buckets[BUCKETS];
 static struct store *unused;
 static uint64_t last_ino, last_cookie = FIRST_COOKIE;
-static uint64_t listed, last_bare, settled_bare;
-static bool wanted;  /* whether programs want the attributes of the files that they list */
+static uint64_t listed, last_bare;
+static int64_t left = AT_FIRST;
+static bool wanted = true;  /* whether programs want the attributes of the files that they list */
+static bool seen;           /* by a lookup */
 static int device;
 static pthread_mutex_t lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 
@@ -363,20 +367,35 @@ static int attributes(struct node *node, const struct request *request)
 	return sizeof(struct fuse_attr_out);
 }
 
-/* Tell whether to list the files of a directory with their attributes, as PyUnion decides it:
- * they are wanted if a file is looked up in one that was listed without. */
-static bool lists_files(struct node *directory, uint64_t offset)
+/* What to list with attributes. */
+enum what { DIRECTORIES, ALL_BUT_A_FILE, EVERYTHING };
+
+static void watch(struct node *directory)
+{
+	directory->bare = ++last_bare;
+}
+
+/* Return what to list with attributes in a directory, as PyUnion decides it: those of files are
+ * wanted if one is looked up in a directory that was listed without all of them. */
+static enum what what_to_list(struct node *directory, uint64_t offset)
 {
 	if (offset)
-		return wanted;
-	if (wanted && ++listed < TRIAL) {
+		return wanted ? EVERYTHING : DIRECTORIES;
+	if (wanted && ++listed % TRIAL && seen) {
 		directory->bare = 0;
-		return true;
+		return EVERYTHING;
 	}
-	wanted = false;
-	listed = 0;
-	directory->bare = ++last_bare;
-	return false;
+	watch(directory);
+	return wanted ? ALL_BUT_A_FILE : DIRECTORIES;
+}
+
+static void was_listed(struct node *directory, size_t size)
+{
+	left -= size;
+	if (left < 0) {
+		wanted = false;
+		watch(directory);
+	}
 }
 
 static int look_up(struct node *parent, const struct request *request)
@@ -384,10 +403,11 @@ static int look_up(struct node *parent, const struct request *request)
 	struct name *name = find(parent, request->rest);
 
 	if (name) {
-		if (!wanted && !S_ISDIR(name->node->attr.mode) && parent->bare > settled_bare &&
-		    parent->bare + WATCHED > last_bare) {
-			wanted = true;
-			settled_bare = last_bare;
+		if (parent->bare && parent->bare + WATCHED > last_bare &&
+		    !S_ISDIR(name->node->attr.mode)) {
+			parent->bare = listed = 0;
+			wanted = seen = true;
+			left = PATIENCE;
 		}
 		return entry(name->node, request);
 	}
@@ -575,7 +595,8 @@ static int list(struct node *directory, const struct request *request)
 	const struct fuse_read_in *in = (const void *)request->args;
 	struct node *dots[] = { directory, directory->parent };
 	struct name *name = directory->oldest;
-	bool files = lists_files(directory, in->offset);
+	enum what what = what_to_list(directory, in->offset);
+	bool skips = what == ALL_BUT_A_FILE;
 	size_t at = 0, size = 1;
 
 	for (uint64_t dot = in->offset; dot < FIRST_COOKIE && size; dot++)
@@ -583,10 +604,17 @@ static int list(struct node *directory, const struct request *request)
 				      dots[dot], false);
 	while (name && name->cookie <= in->offset)
 		name = name->newer;
-	for (; name && size; name = name->newer)
+	for (; name && size; name = name->newer) {
+		bool is_directory = S_ISDIR(name->node->attr.mode);
+		bool with = is_directory || (what != DIRECTORIES && !skips);
+
+		if (!is_directory)
+			skips = false;
 		at += size = put_name(request->out + at, in->size - at, name->text, name->length,
-				      name->cookie, name->node,
-				      files || S_ISDIR(name->node->attr.mode));
+				      name->cookie, name->node, with);
+	}
+	if (what != DIRECTORIES && at)
+		was_listed(directory, at);
 	return at;
 }
 

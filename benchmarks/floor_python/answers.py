@@ -95,14 +95,15 @@ def _look_up(tree: Tree, place: Place) -> Handler:
     whole = slice(place.body, place.body + abi.ENTRY_SIZE)
 
     def handle(nodeid: int, end: int) -> int:
-        node = nodes[nodeid].names.get(rest[start:end])
+        parent = nodes[nodeid]
+        node = parent.names.get(rest[start:end])
         if node is None:
             out[whole] = NEGATIVE
             return 128
         if node.stale:
             node.refresh()
-        if not tree.wanted:
-            looked_up(nodes[nodeid], node)
+        if parent.bare:
+            looked_up(parent, node)
         out[whole] = node.entry
         return 128
 
@@ -443,7 +444,8 @@ def _list(tree: Tree, place: Place) -> Handler:
     def handle(nodeid: int, end: int) -> int:
         _, offset, size, *_ = unpack(head, at)
         directory = nodes[nodeid]
-        listing = tree.listing(directory, tree.lists_files(directory, offset))
+        what = tree.what_to_list(directory, offset)
+        listing = tree.listing(directory, what)
         if offset:
             if cookie_of(bytes(listing[-1])) <= offset:
                 return 0
@@ -452,6 +454,8 @@ def _list(tree: Tree, place: Place) -> Handler:
         if len(reply) > size:
             reply = b"".join(_part(listing, 0, size))
         out[body : body + len(reply)] = reply
+        if what:
+            tree.was_listed(directory, len(reply))
         return len(reply)
 
     return handle

@@ -23,8 +23,11 @@ ROOT = 1
 LOOK = 1  # of `Node.stale`
 NS = 1_000_000_000
 
-TRIAL = 32  # directories; see unionfs/wire/dirs.py
-WATCHED = 64
+# What to list with attributes, and for how long; see unionfs/wire/dirs.py.
+DIRECTORIES, ALL_BUT_A_FILE, EVERYTHING = range(3)
+TRIAL, WATCHED = 32, 1024  # directories
+AT_FIRST, PATIENCE = 16 << 10, 4 << 20  # bytes
+_DOTS = 2
 _MOST_GIVEN = 128 << 10  # bytes of a file that is given to the kernel as a whole
 _COPIED = 1 << 20
 _IFMT = 0o170000
@@ -147,8 +150,9 @@ class Tree:
         self.root = self._of_layer(os.stat(layers[0]))
         self.root.parent = self.root
         # Whether programs want the attributes of the files that they list.
-        self.wanted = False
-        self.listed = self.last_bare = self.settled_bare = 0
+        self.wanted, self.seen = True, False
+        self.listed = self.last_bare = 0
+        self.left = AT_FIRST
         for layer in layers:
             self._load(self.root, layer)
 
@@ -242,39 +246,57 @@ class Tree:
 
     # -- listings --
 
-    def lists_files(self, directory: Node, offset: int) -> bool:
-        """Tell whether to list a directory's files with their attributes, as PyUnion decides it."""
+    def what_to_list(self, directory: Node, offset: int) -> int:
+        """Return what to list with attributes in a directory, as `unionfs.wire.dirs` decides it."""
         if offset:
-            return self.wanted
+            return EVERYTHING if self.wanted else DIRECTORIES
+        what = DIRECTORIES
         if self.wanted:
             self.listed += 1
-            if self.listed < TRIAL:
+            if self.seen and self.listed % TRIAL:
                 directory.bare = 0
-                return True
-        self.wanted, self.listed = False, 0
+                return EVERYTHING
+            what = ALL_BUT_A_FILE
+        self._watch(directory)
+        return what
+
+    def _watch(self, directory: Node) -> None:
         self.last_bare += 1
         directory.bare = self.last_bare
-        return False
+
+    def was_listed(self, directory: Node, size: int) -> None:
+        """Note that `size` bytes of a listing have attributes."""
+        self.left -= size
+        if self.left < 0:
+            self.wanted = False
+            self._watch(directory)
 
     def looked_up(self, parent: Node, node: Node) -> None:
-        """Note a lookup while attributes are not wanted: they are, if it is of a file."""
-        if self.settled_bare < parent.bare > self.last_bare - WATCHED and not node.is_dir:
-            self.wanted = True
-            self.settled_bare = self.last_bare
+        """Note a lookup in a directory that was listed without attributes of all files."""
+        if parent.bare > self.last_bare - WATCHED and not node.is_dir:
+            parent.bare = self.listed = 0
+            self.wanted = self.seen = True
+            self.left = PATIENCE
 
-    def listing(self, directory: Node, files: bool) -> list[bytes | bytearray]:
+    def listing(self, directory: Node, what: int) -> list[bytes | bytearray]:
         """Return the entry and what follows it of each name, in turn, as READDIRPLUS has them.
 
-        With `files` false files have no entry.
+        What is not to be listed with attributes has no entry.
         """
         if not directory.listing:
             self._make_listings(directory)
-        if not files:
+        if what == DIRECTORIES:
             return directory.bare_listing
-        for node in directory.names.values():
+        listing = directory.listing
+        first = -1
+        for at, node in enumerate(directory.names.values(), _DOTS):
             if node.stale:
                 node.refresh()
-        return directory.listing
+            if first < 0 and not node.is_dir:
+                first = 2 * at
+        if what == EVERYTHING or first < 0:
+            return listing
+        return [*listing[:first], NO_ENTRY, *listing[first + 1 :]]
 
     def _make_listings(self, directory: Node) -> None:
         whole, bare = directory.listing, directory.bare_listing
