@@ -106,7 +106,7 @@ def as_meant(
     if stat.S_ISDIR(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
         return change
     if not change.is_nothing():
-        if change.mode is not None:
+        if change.mode is not None and not _only_kills_suid(change.mode, mode):
             return change  # the kernel has judged this mode, as of a chmod
         if mode & stat.S_ISGID and not (caller.is_member(attr.st_gid) or caller.keeps_suid()):
             change.mode = stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID)
@@ -116,6 +116,11 @@ def as_meant(
     if not caller.owns(attr.st_uid) and _would_lose(attr, caller):
         raise fs_error(errno.EPERM)
     return change
+
+
+def _only_kills_suid(wanted: int, mode: int) -> bool:
+    """Tell whether the kernel added mode `wanted` to a chown; pyfuse3 leaves that to it."""
+    return bool(mode & stat.S_ISUID) and stat.S_IMODE(wanted) == stat.S_IMODE(mode) & ~stat.S_ISUID
 
 
 def _would_lose(attr: Attr, caller: Credentials) -> bool:
