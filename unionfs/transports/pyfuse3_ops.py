@@ -45,6 +45,7 @@ from pyfuse3 import (
 
 from unionfs.credentials import Credentials
 from unionfs.errors import errno_of
+from unionfs.light_logging import Logger
 from unionfs.transports.deferred import Workers
 from unionfs.transports.pyfuse3_answers import (
     FOREVER,
@@ -56,6 +57,8 @@ from unionfs.transports.pyfuse3_answers import (
 from unionfs.types import ROOT_NODEID, DirEntry, Fh, NodeId, SetAttr
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier
 from unionfs.wire.told import Told
+
+log = Logger(__name__)
 
 # How often to see whether the gate is open again; it is closed for some milliseconds.
 GATE_LOOK_S = 0.0005
@@ -133,9 +136,18 @@ async def carry(
     try:
         # A few idle readers; otherwise a task is started and ended for every burst.
         await pyfuse3.main(min_tasks=4, max_tasks=MOST_THREADS if ops.may_hang else 99)
+    except ExceptionGroup as failed:
+        # libfuse takes only ENODEV for the end.
+        if failed.split(_is_abort)[1] is not None:
+            raise
+        log.warning("the connection was aborted")
     finally:
         ops.droppers.join(PATIENCE_S)
         pyfuse3.close(unmount=False)
+
+
+def _is_abort(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ECONNABORTED
 
 
 class Pyfuse3Ops(pyfuse3.Operations):

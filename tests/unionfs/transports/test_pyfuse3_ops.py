@@ -14,6 +14,7 @@ from typing import cast
 
 import pyfuse3
 import pytest
+import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -39,7 +40,7 @@ from tests.helpers.mounts import (
     wait_until,
 )
 from tests.unionfs.transports.mirror import Mirror
-from unionfs.transports.pyfuse3_ops import Pyfuse3Ops
+from unionfs.transports.pyfuse3_ops import Pyfuse3Ops, carry
 from unionfs.types import ROOT_NODEID
 from unionfs.vfs import INLINE_WRITE
 
@@ -438,3 +439,27 @@ def test_the_umask_is_left_to_the_filesystem(
     assert (source / "made").stat().st_mode & 0o7777 == 0o750
     assert (source / "created").stat().st_mode & 0o7777 == 0o640
     assert unmount() == 0
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EIO])
+def test_an_aborted_connection_is_an_end_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A read of libfuse can end with ECONNABORTED when the mount goes."""
+
+    async def main(**_limits: int) -> None:
+        raise ExceptionGroup("nursery", [ExceptionGroup("tasks", [OSError(number, "read")])])
+
+    monkeypatch.setattr(pyfuse3, "main", main)
+    monkeypatch.setattr(pyfuse3, "init", lambda *_: None)
+    monkeypatch.setattr(pyfuse3, "close", lambda **_: None)
+
+    async def serve() -> None:
+        fs = Mirror(str(tmp_path))
+        await carry(fs, -1, timeout=None, acl=True, xattrs=True, on_ready=lambda _: None)
+
+    if number == errno.ECONNABORTED:
+        trio.run(serve)
+    else:
+        with pytest.raises(ExceptionGroup, match="nursery"):
+            trio.run(serve)
