@@ -106,7 +106,7 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | No
     present = xattr.list_at(real.fd(), node.rname)
     note_names(state, node, present)
     if is_regular and state.marks.metacopy in present:
-        node.data = Data(*_find_data(state, node, real))
+        node.data = _find_data(state, node, real)
     value = _copied_from(state, real, node.rname, present) if real.impure else None
     return None if value is None else origin_ino(state, value)
 
@@ -123,7 +123,7 @@ def read_file_marks(
     if not present:
         return None
     if marks.metacopy in present and node.kind == stat.S_IFREG:
-        node.data = Data(*_find_data(state, node, node.real))
+        node.data = _find_data(state, node, node.real)
     index = state.index()
     indexed = index is not None and dir_fd == index.fd
     if marks.nlink in present and (indexed or st.st_nlink > 1):
@@ -175,7 +175,7 @@ def _lost(node: File, real: RealDir) -> OSError:
     return fs_error(errno.EIO)
 
 
-def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]:
+def _find_data(state: State, node: File, real: RealDir) -> Data:
     """Return where the data of a metacopy lies; EIO if no layer has it."""
     dir_fd = real.fd()
     value = xattr.get_at(dir_fd, node.rname, state.marks.redirect.encode())
@@ -190,7 +190,7 @@ def _find_data(state: State, node: File, real: RealDir) -> tuple[RealDir, bytes]
         place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
     if place is None:
         raise _lost(node, real)
-    return place
+    return Data(*place)
 
 
 def _data_beneath(

@@ -338,8 +338,12 @@ class StageAhead:
         node, st = found
         made = None
         try:
-            largest = node.found_size if type(node) is File and metacopies else LARGEST
-            if type(node) is File and st.st_nlink == 1 and 0 < node.found_size <= largest:
+            if (
+                type(node) is File
+                and st.st_nlink == 1
+                and node.found_size > 0
+                and (metacopies or node.found_size <= LARGEST)
+            ):
                 made = self._make(node, st, metacopies)
         finally:
             if made is None:  # a copy keeps the inode

@@ -63,7 +63,7 @@ def is_journalled(fd: int) -> bool:
 def _ext4_options(fd: int) -> list[str]:
     """Return the mount options of the ext4 of `fd`, with data= only if it has a journal.
 
-    None if it is no ext4, or they cannot be read.
+    Empty if it is no ext4, or they cannot be read.
     """
     dev = os.fstat(fd).st_dev
     try:
