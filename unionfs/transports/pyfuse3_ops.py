@@ -54,7 +54,7 @@ from unionfs.transports.pyfuse3_answers import (
     name_only,
     statfs_of,
 )
-from unionfs.types import ROOT_NODEID, DirEntry, Fh, NodeId, SetAttr
+from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, NodeId, SetAttr
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier
 from unionfs.wire.told import Told
 
@@ -286,14 +286,18 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     # -- changing directories --
 
+    def _made(self, attr: Attr, parent: NodeId, ctx: RequestContext) -> EntryAttributes:
+        """Answer that directory `parent` has a new name, of what shows `attr`."""
+        self._told.changed(parent, ctx.pid)
+        return self._entry(attr)
+
     @answered
     async def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         parent = NodeId(parent_inode)
         attr = self._fs.mknod(parent, name, mode, rdev, ctx.umask, ctx.uid, ctx.gid)
-        self._told.changed(parent, ctx.pid)
-        return self._entry(attr)
+        return self._made(attr, parent, ctx)
 
     @answered
     async def mkdir(
@@ -301,8 +305,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> EntryAttributes:
         parent = NodeId(parent_inode)
         attr = self._fs.mkdir(parent, name, mode, ctx.umask, ctx.uid, ctx.gid)
-        self._told.changed(parent, ctx.pid)
-        return self._entry(attr)
+        return self._made(attr, parent, ctx)
 
     @answered
     async def symlink(
@@ -310,8 +313,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     ) -> EntryAttributes:
         parent = NodeId(parent_inode)
         attr = self._fs.symlink(parent, name, target, ctx.uid, ctx.gid)
-        self._told.changed(parent, ctx.pid)
-        return self._entry(attr)
+        return self._made(attr, parent, ctx)
 
     @answered
     async def link(
@@ -323,8 +325,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
             attr = await self._in_worker(fs.link, nodeid, parent, new_name)
         else:
             attr = fs.link(nodeid, parent, new_name)
-        self._told.changed(parent, ctx.pid)
-        return self._entry(attr)
+        return self._made(attr, parent, ctx)
 
     @answered
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
