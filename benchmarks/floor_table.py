@@ -173,7 +173,7 @@ def _is_within(ratio: float | None, limit: float) -> bool:
 def _cpu(results: Results, row: str, *subjects: str) -> float | None:
     """Return how many times the peer that takes least the subjects take of the processor."""
     least = results.least_cpu(row)
-    taken = [results.cpu(row, subject) for subject in subjects if subject in results.subjects]
+    taken = [results.cpu(row, subject) for subject in subjects]
     found = [cpu for cpu in taken if cpu is not None]
     return sum(found) / least if least and len(found) == len(subjects) else None
 

@@ -102,7 +102,8 @@ class Results:
 
     def cpu(self, row: str, subject: str) -> float | None:
         """Return the median of the processor time, in ms."""
-        return self.series[row][subject].cpu_median
+        series = self.series[row].get(subject)
+        return None if series is None else series.cpu_median
 
     def least_cpu(self, row: str) -> float | None:
         """Return the processor time of the FUSE union of somebody else that takes least."""
