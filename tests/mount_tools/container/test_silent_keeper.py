@@ -15,7 +15,8 @@ import pytest
 
 from layerstore import Store
 from layerstore.containers import control_client
-from layerstore.containers.container import socket_path
+from layerstore.containers.container import Container, socket_path
+from layerstore.db.processes import ProcessId
 from layerstore.errors import Busy
 from layerstore.operations.write_back import write_back
 from mount_tools.container import silent_keeper
@@ -151,14 +152,7 @@ def test_a_mount_whose_daemon_hangs_is_not_touched(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing ends a wait for its files, so its socket is asked first."""
-    container = store.containers.create(store.images.resolve("box:1"), name="box")
-    point = tmp_path / "mnt"
-    point.mkdir()
-    mount_container(store, container, os.fspath(point))
-    container = store.containers.get(container.id)
-    daemon = container.process
-    assert daemon is not None
-    try:
+    with _mounted(store, tmp_path / "mnt") as (container, daemon):
         for module in (silent_keeper, control_client):
             monkeypatch.setattr(module, "is_stopped", lambda _pid: False)
         patience = control_client.ask.__kwdefaults__
@@ -167,54 +161,62 @@ def test_a_mount_whose_daemon_hangs_is_not_touched(
         daemon.send(signal.SIGSTOP)
         with pytest.raises(Busy, match="has not answered for"), root_of(store, container):
             raise AssertionError
-    finally:
-        daemon.send(signal.SIGCONT)
-        unmount_container(store.containers.get(container.id))
 
 
 def test_an_interrupt_ends_a_commit_whose_mount_is_stopped_meanwhile(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files are written back by a child: nothing but an answer ends such a wait."""
-    container = store.containers.create(store.images.resolve("box:1"), name="box")
-    point = tmp_path / "mnt"
+    with _mounted(store, tmp_path / "mnt") as (container, daemon):
+        before = {*_children()}
+        try:
+            with (tmp_path / "mnt/file").open("w") as file:
+                file.write("more")
+                file.flush()
+                writing = control_client.writing
+                waited = threading.Event()
+
+                def then_stop(socket: Path) -> tuple[bytes, ...]:
+                    paths = writing(socket)
+                    assert paths
+                    daemon.send(signal.SIGSTOP)
+                    interrupting.start()
+                    return paths
+
+                def interrupt() -> None:
+                    wait_until(
+                        lambda: any(map(_waits_for_fuse, _children())), "a wait for the mount"
+                    )
+                    os.kill(os.getpid(), signal.SIGINT)
+                    if not waited.wait(10):
+                        daemon.send(signal.SIGCONT)
+
+                interrupting = threading.Thread(target=interrupt)
+                monkeypatch.setattr(control_client, "writing", then_stop)
+                with pytest.raises(KeyboardInterrupt):
+                    write_back(container, socket_path(container.directory))
+                waited.set()
+                interrupting.join()
+                daemon.send(signal.SIGCONT)
+        finally:
+            daemon.send(signal.SIGCONT)
+            # Until it has ended it has the open file of this process.
+            wait_until(lambda: all(map(_is_over, {*_children()} - before)), "the child to be gone")
+
+
+@contextmanager
+def _mounted(store: Store, point: Path) -> Iterator[tuple[Container, ProcessId]]:
+    """Mount a new container on the new directory `point`; yield it and its daemon."""
     point.mkdir()
+    container = store.containers.create(store.images.resolve("box:1"), name="box")
     mount_container(store, container, os.fspath(point))
     container = store.containers.get(container.id)
     daemon = container.process
     assert daemon is not None
-    before = {*_children()}
     try:
-        with (point / "file").open("w") as file:
-            file.write("more")
-            file.flush()
-            writing = control_client.writing
-            waited = threading.Event()
-
-            def then_stop(socket: Path) -> tuple[bytes, ...]:
-                paths = writing(socket)
-                assert paths
-                daemon.send(signal.SIGSTOP)
-                interrupting.start()
-                return paths
-
-            def interrupt() -> None:
-                wait_until(lambda: any(map(_waits_for_fuse, _children())), "a wait for the mount")
-                os.kill(os.getpid(), signal.SIGINT)
-                if not waited.wait(10):
-                    daemon.send(signal.SIGCONT)
-
-            interrupting = threading.Thread(target=interrupt)
-            monkeypatch.setattr(control_client, "writing", then_stop)
-            with pytest.raises(KeyboardInterrupt):
-                write_back(container, socket_path(container.directory))
-            waited.set()
-            interrupting.join()
-            daemon.send(signal.SIGCONT)
+        yield container, daemon
     finally:
         daemon.send(signal.SIGCONT)
-        # Until it has ended it has the open file of this process.
-        wait_until(lambda: all(map(_is_over, {*_children()} - before)), "the child to be gone")
         unmount_container(store.containers.get(container.id))
 
 
