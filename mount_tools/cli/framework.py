@@ -6,6 +6,8 @@ A command is a function of its invocation, its operands and its flags:
     @flag("-f", "--force", says="Force removal of the image")
     def rmi(invocation: Invocation, operands: tuple[str, ...], force: bool) -> None:
 
+A command with many flags takes them as one named tuple, see `as_one`.
+
 Flags may follow operands unless a command says otherwise.  A wrong flag is a usage error
 with exit status 125, a wrong number of operands is one with status 1.
 
@@ -101,6 +103,25 @@ def listing(each: str) -> Callable[[Decorated], Decorated]:
         for add in adds:
             function = add(function)
         return function
+
+    return decorate
+
+
+def as_one(kind: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give the function of a command the flags that `kind` has as fields as one `flags`.
+
+    `kind` is a named tuple.  The decorator stands below those that add flags; what is no field
+    of `kind` stays an argument of its own.
+    """
+    fields: tuple[str, ...] = vars(kind)["_fields"]
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        def gathering(invocation: Invocation, /, **values: object) -> None:
+            flags = kind(*[values.pop(name) for name in fields])
+            function(invocation, flags=flags, **values)
+
+        gathering.__doc__ = function.__doc__
+        return gathering
 
     return decorate
 

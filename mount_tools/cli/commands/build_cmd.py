@@ -58,6 +58,33 @@ if TYPE_CHECKING:
 _PROGRESS = ("auto", "plain", "tty")
 
 
+class _Flags(NamedTuple):
+    """The flags of `build`."""
+
+    tag: tuple[str, ...]
+    file: str | None
+    target: str
+    build_arg: tuple[str, ...]
+    label: tuple[str, ...]
+    secret: tuple[str, ...]
+    platform: str | None
+    progress: str
+    iidfile: str | None
+    cache_from: tuple[str, ...]
+    network: str
+    add_host: tuple[str, ...]
+    security_opt: tuple[str, ...]
+    cap_add: tuple[str, ...]
+    cap_drop: tuple[str, ...]
+    ulimit: tuple[str, ...]
+    squash: bool
+    rm: bool
+    force_rm: bool
+    no_cache: bool
+    pull: bool
+    quiet: bool
+
+
 @framework.command(
     "Build an image from a Containerfile",
     "PATH | -",
@@ -91,11 +118,11 @@ _PROGRESS = ("auto", "plain", "tty")
 @framework.flag("--no-cache", says="Do every step again")
 @framework.flag("--pull", says="Pull the images of FROM again")
 @framework.flag("-q", "--quiet", says="Print the image ID only")
-def build(invocation: Invocation, /, operands: tuple[str, ...], **said: object) -> None:
+@framework.as_one(_Flags)
+def build(invocation: Invocation, operands: tuple[str, ...], flags: _Flags) -> None:
     """Each step that changes files becomes a layer by a rename, and a later build takes it from
     the cache. Exits with the status of the command if a RUN fails, and with 1 if the build
     fails for another reason."""
-    flags = _Flags(**said)  # type: ignore[arg-type]  # they are its options
     if flags.progress not in _PROGRESS:
         raise WrongWords(
             f'invalid progress "{flags.progress}": must be one of {", ".join(_PROGRESS)}', 125
@@ -122,33 +149,6 @@ def build(invocation: Invocation, /, operands: tuple[str, ...], **said: object) 
         id_file.write(flags.iidfile, image.id)
     if flags.quiet:
         say(image.id)
-
-
-class _Flags(NamedTuple):
-    """The flags of `build`, as their parameters are named."""
-
-    tag: tuple[str, ...]
-    file: str | None
-    target: str
-    build_arg: tuple[str, ...]
-    label: tuple[str, ...]
-    secret: tuple[str, ...]
-    platform: str | None
-    progress: str
-    iidfile: str | None
-    cache_from: tuple[str, ...]
-    network: str
-    add_host: tuple[str, ...]
-    security_opt: tuple[str, ...]
-    cap_add: tuple[str, ...]
-    cap_drop: tuple[str, ...]
-    ulimit: tuple[str, ...]
-    squash: bool
-    rm: bool
-    force_rm: bool
-    no_cache: bool
-    pull: bool
-    quiet: bool
 
 
 class _Request(NamedTuple):

@@ -16,8 +16,21 @@ from mount_tools.cli.invocation import Invocation, note, say
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.output.progress import reported
 from mount_tools.container.user_namespace import read_all
+from unionfs.light_typing import NamedTuple
 
 NAMES_SHOWN = 3
+
+
+class _Flags(NamedTuple):
+    """The flags of `commit`."""
+
+    author: str
+    change: tuple[str, ...]
+    message: str
+    pause: bool
+    no_pause: bool
+    prune_unchanged: bool
+    quiet: bool
 
 
 @framework.command(
@@ -44,17 +57,8 @@ NAMES_SHOWN = 3
 )
 @framework.flag("--prune-unchanged", says="Leave out files that are the same in the layers below")
 @framework.flag("-q", "--quiet", says="Do not show progress or copied files")
-def commit(
-    invocation: Invocation,
-    operands: tuple[str, ...],
-    author: str,
-    change: tuple[str, ...],
-    message: str,
-    pause: bool,
-    no_pause: bool,
-    prune_unchanged: bool,
-    quiet: bool,
-) -> None:
+@framework.as_one(_Flags)
+def commit(invocation: Invocation, operands: tuple[str, ...], flags: _Flags) -> None:
     """The upper of the container becomes a layer by a rename, so the pause does not depend on its
     size. Only files that are open are copied."""
     store = invocation.store
@@ -63,19 +67,19 @@ def commit(
     reference = parse_reference(names[0]) if names else None
     container = store.containers.resolve(name)
     read_all(container)
-    with reported(quiet=quiet) as report:
+    with reported(quiet=flags.quiet) as report:
         done = commit_container(
             store,
             container,
             reference,
-            author=author,
-            message=message,
-            changes=change,
-            pause=pause and not no_pause,
-            prune_unchanged=prune_unchanged,
+            author=flags.author,
+            message=flags.message,
+            changes=flags.change,
+            pause=flags.pause and not flags.no_pause,
+            prune_unchanged=flags.prune_unchanged,
             report=report,
         )
-    if done.copied and not quiet:
+    if done.copied and not flags.quiet:
         note(copied_text(done))
     say(done.image.id)
 

@@ -22,9 +22,9 @@ from mount_tools.container.user_namespace import read_all
     completes=named("image"),
 )
 @container_flags
-def create(invocation: Invocation, /, operands: tuple[str, ...], **said: object) -> None:
-    said_flags = ContainerFlags(**said)  # type: ignore[arg-type]  # they are its options
-    id_file.refuse_used(said_flags.cidfile)
-    image = image_for(invocation, operands[0], said_flags)
+@framework.as_one(ContainerFlags)
+def create(invocation: Invocation, operands: tuple[str, ...], flags: ContainerFlags) -> None:
+    id_file.refuse_used(flags.cidfile)
+    image = image_for(invocation, operands[0], flags)
     read_all()  # to copy files of any mode to volumes
-    say(create_container(invocation.store, image, operands, said_flags, runs=False).id)
+    say(create_container(invocation.store, image, operands, flags, runs=False).id)

@@ -17,6 +17,20 @@ from mount_tools.container.detach_keys import parse_keys
 from mount_tools.container.host_config import host_config
 from mount_tools.container.start import exec_detached, exec_in_container
 from mount_tools.container.viewer import PassedOn
+from unionfs.light_typing import NamedTuple
+
+
+class _Flags(NamedTuple):
+    """The flags of `exec`."""
+
+    env: tuple[str, ...]
+    env_file: tuple[str, ...]
+    workdir: str | None
+    user: str | None
+    interactive: bool
+    tty: bool
+    detach: bool
+    keys: str
 
 
 @framework.command(
@@ -35,18 +49,8 @@ from mount_tools.container.viewer import PassedOn
 @framework.flag("-t", "--tty", says="Allocate a pseudo-TTY")
 @framework.flag("-d", "--detach", says="Detached mode: run command in the background")
 @detach_keys
-def exec_(
-    invocation: Invocation,
-    operands: tuple[str, ...],
-    env: tuple[str, ...],
-    env_file: tuple[str, ...],
-    workdir: str | None,
-    user: str | None,
-    interactive: bool,
-    tty: bool,
-    detach: bool,
-    keys: str,
-) -> None:
+@framework.as_one(_Flags)
+def exec_(invocation: Invocation, operands: tuple[str, ...], flags: _Flags) -> None:
     """Exits with the status of the command, which keeps running if `pyunion exec` is killed."""
     from mount_tools.container.pausing import refuse_paused
 
@@ -57,17 +61,23 @@ def exec_(
         raise Conflict(f"Container {container.id} is not running")
     refuse_paused(container, "exec")
     invocation.protect(host_config(RunConfig(container.config)))
-    flags = ContainerFlags(
-        entrypoint="", env=env, env_file=env_file, user=user, workdir=workdir, tty=tty
+    changed = ContainerFlags(
+        entrypoint="",
+        env=flags.env,
+        env_file=flags.env_file,
+        user=flags.user,
+        workdir=flags.workdir,
+        tty=flags.tty,
     )
-    config = config_of(container.config, container.image_name, flags, command)
+    config = config_of(container.config, container.image_name, changed, command)
     config["HostConfig"] = container.config.get("HostConfig", {})  # it has the container's rights
-    keeper, passed_on = invocation.take_keeper(), PassedOn(interactive, parse_keys(keys))
-    if not detach:
-        take_stdin(interactive, tty)
+    passed_on = PassedOn(flags.interactive, parse_keys(flags.keys))
+    keeper = invocation.take_keeper()
+    if not flags.detach:
+        take_stdin(flags.interactive, flags.tty)
 
     def work() -> int:
-        if detach:
+        if flags.detach:
             exec_detached(store, container, config, keeper)
             return 0
         return exec_in_container(store, container, config, passed_on, keeper)

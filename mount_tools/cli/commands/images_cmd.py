@@ -20,6 +20,7 @@ from mount_tools.cli.gotemplate.values import Row
 from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import age, go_time, human_size, short_id
 from mount_tools.cli.output.listing import Listing, as_json
+from unionfs.light_typing import NamedTuple
 
 NONE = "<none>"
 KNOWN = ("dangling", "label", "before", "since", "reference", "until")
@@ -47,6 +48,18 @@ class ImageRow(Row):
     type_name = "*formatter.imageContext"
 
 
+class _Flags(NamedTuple):
+    """The flags of `images`."""
+
+    all: bool
+    digests: bool
+    wanted: tuple[tuple[str, str], ...]
+    template: str | None
+    json: bool
+    no_trunc: bool
+    quiet: bool
+
+
 @framework.command("List images", "[REPOSITORY[:TAG]]", most=1, completes=named("image"))
 @framework.flag("-a", "--all", says="Show all images (default hides intermediate images)")
 @framework.flag("--digests", says="Show digests")
@@ -58,28 +71,20 @@ class ImageRow(Row):
 @framework.flag("--json", "json", says="Print a JSON array, untruncated")
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only show image IDs")
-def images(
-    invocation: Invocation,
-    operands: tuple[str, ...],
-    all: bool,
-    digests: bool,
-    wanted: tuple[tuple[str, str], ...],
-    template: str | None,
-    json: bool,
-    no_trunc: bool,
-    quiet: bool,
-) -> None:
+@framework.as_one(_Flags)
+def images(invocation: Invocation, operands: tuple[str, ...], flags: _Flags) -> None:
     """With --json each image has id, tags, digests, parent, created, size (bytes),
     architecture and os."""
-    wanted += tuple(("reference", operand) for operand in operands)
-    found = selected(invocation.store, wanted, intermediate=all)
-    if json:
+    named_by_operand = (("reference", operand) for operand in operands)
+    wanted = (*flags.wanted, *named_by_operand)
+    found = selected(invocation.store, wanted, intermediate=flags.all)
+    if flags.json:
         say(as_json(map(as_object, found)), end="")
         return
-    by_digest = digests or "Digest" in (template or "")
-    rows = (row for image in found for row in rows_of(image, by_digest, whole=no_trunc))
-    plain = WITH_DIGESTS if digests else None
-    say(LISTING.text(rows, template, quiet=quiet, plain=plain), end="")
+    by_digest = flags.digests or "Digest" in (flags.template or "")
+    rows = (row for image in found for row in rows_of(image, by_digest, whole=flags.no_trunc))
+    plain = WITH_DIGESTS if flags.digests else None
+    say(LISTING.text(rows, flags.template, quiet=flags.quiet, plain=plain), end="")
 
 
 def selected(

@@ -15,6 +15,18 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.invocation import Invocation
 from mount_tools.container.following import log_entries
+from unionfs.light_typing import NamedTuple
+
+
+class _Flags(NamedTuple):
+    """The flags of `logs`."""
+
+    follow: bool
+    since: str | None
+    until: str | None
+    tail: str
+    timestamps: bool
+    details: bool
 
 
 @framework.command(
@@ -26,31 +38,23 @@ from mount_tools.container.following import log_entries
 @framework.text("-n", "--tail", says="Number of lines to show from the end", default="all")
 @framework.flag("-t", "--timestamps", says="Show timestamps")
 @framework.flag("--details", says="Accepted without effect: a log has no details")
-def logs(
-    invocation: Invocation,
-    operands: tuple[str, ...],
-    follow: bool,
-    since: str | None,
-    until: str | None,
-    tail: str,
-    timestamps: bool,
-    details: bool,
-) -> None:
+@framework.as_one(_Flags)
+def logs(invocation: Invocation, operands: tuple[str, ...], flags: _Flags) -> None:
     """The command's stdout is printed to stdout, and its stderr to stderr. A container of
     `run --rm` in the foreground has no log. A log keeps the last 16 to 32 MiB."""
     store = invocation.store
     container = store.containers.resolve(operands[0])
     now = time.time_ns()
-    begin = parse_until(since, now) if since else None
-    end = parse_until(until, now) if until else None
-    for entry in log_entries(container, follow=follow, tail=_count(tail)):
+    begin = parse_until(flags.since, now) if flags.since else None
+    end = parse_until(flags.until, now) if flags.until else None
+    for entry in log_entries(container, follow=flags.follow, tail=_count(flags.tail)):
         if begin is not None and entry.time_ns < begin:
             continue
         if end is not None and entry.time_ns > end:
             break
         stream = sys.stdout if entry.stream == "stdout" else sys.stderr
-        stream.write(f"{_stamp(entry.time_ns)} {entry.text}" if timestamps else entry.text)
-        if follow:
+        stream.write(f"{_stamp(entry.time_ns)} {entry.text}" if flags.timestamps else entry.text)
+        if flags.follow:
             stream.flush()
 
 

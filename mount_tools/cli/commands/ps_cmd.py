@@ -64,6 +64,20 @@ class ContainerRow(Row):
     type_name = "*formatter.containerContext"
 
 
+class _Flags(NamedTuple):
+    """The flags of `ps`."""
+
+    all: bool
+    wanted: tuple[tuple[str, str], ...]
+    template: str | None
+    json: bool
+    last: int
+    latest: bool
+    no_trunc: bool
+    quiet: bool
+    size: bool
+
+
 @framework.command("List containers")
 @framework.flag("-a", "--all", says="Show all containers (default shows just running)")
 @framework.filters(
@@ -80,32 +94,23 @@ class ContainerRow(Row):
 @framework.flag("--no-trunc", says="Don't truncate output")
 @framework.flag("-q", "--quiet", says="Only display container IDs")
 @framework.flag("-s", "--size", says="Display total file sizes")
-def ps(
-    invocation: Invocation,
-    all: bool,
-    wanted: tuple[tuple[str, str], ...],
-    template: str | None,
-    json: bool,
-    last: int,
-    latest: bool,
-    no_trunc: bool,
-    quiet: bool,
-    size: bool,
-) -> None:
+@framework.as_one(_Flags)
+def ps(invocation: Invocation, flags: _Flags) -> None:
     """With --json each container has id, name, image, image_id, command, status, exit_code,
     pid, created, started, finished, mount_point and labels; with --size also size and
     virtual_size (bytes)."""
     store = invocation.store
-    found = selected(store, wanted, everything=all, last=1 if latest and last < 0 else last)
+    last = 1 if flags.latest and flags.last < 0 else flags.last
+    found = selected(store, flags.wanted, everything=flags.all, last=last)
     for container in found:
         release_ended(store, container)
-    if json:
-        say(as_json(as_object(store, one, size=size) for one in found), end="")
+    if flags.json:
+        say(as_json(as_object(store, one, size=flags.size) for one in found), end="")
         return
-    sized = size or "Size" in (template or "")
-    rows = [row_of(store, one, whole=no_trunc, sized=sized) for one in found]
-    plain = (*LISTING.plain, "Size") if size else None
-    say(LISTING.text(rows, template, quiet=quiet, plain=plain), end="")
+    sized = flags.size or "Size" in (flags.template or "")
+    rows = [row_of(store, one, whole=flags.no_trunc, sized=sized) for one in found]
+    plain = (*LISTING.plain, "Size") if flags.size else None
+    say(LISTING.text(rows, flags.template, quiet=flags.quiet, plain=plain), end="")
 
 
 def selected(

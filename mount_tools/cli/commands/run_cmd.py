@@ -37,20 +37,19 @@ from mount_tools.container.viewer import PassedOn
 @framework.flag("-d", "--detach", says="Run container in background and print container ID")
 @framework.flag("--sig-proxy", says="Proxy received signals to the process", default=True)
 @detach_keys
+@framework.as_one(ContainerFlags)
 def run(
     invocation: Invocation,
-    /,
     operands: tuple[str, ...],
+    flags: ContainerFlags,
     detach: bool,
     sig_proxy: bool,
     keys: str,
-    **said: object,
 ) -> None:
     """Exits with the status of the command; with 125 if the container cannot be started, 126 if
     the command cannot be run, and 127 if it does not exist. The container keeps running if
     this command is killed, its terminal is closed, or the detach keys are typed. IMAGE may be
     containers-storage:NAME, an image of podman or buildah; see pyunion-load(1)."""
-    flags = ContainerFlags(**said)  # type: ignore[arg-type]  # they are its options
     passed_on = PassedOn(flags.interactive, parse_keys(keys), sig_proxy)
 
     def work() -> int:

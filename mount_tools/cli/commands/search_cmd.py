@@ -18,7 +18,7 @@ from mount_tools.cli.commands.registry_client import registry_client
 from mount_tools.cli.gotemplate.values import Row
 from mount_tools.cli.invocation import Invocation, note, say
 from mount_tools.cli.output.listing import Listing, as_json
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from layerstore.registry.catalog import Found
@@ -43,6 +43,20 @@ LISTING = Listing(
 TAGS = Listing({"Name": "NAME", "Tag": "TAG"}, ("Name", "Tag"), "Tag")
 
 
+class _Flags(NamedTuple):
+    """The flags of `search`."""
+
+    wanted: tuple[tuple[str, str], ...]
+    stars: int
+    automated: bool
+    limit: int
+    no_trunc: bool
+    template: str | None
+    json: bool
+    list_tags: bool
+    local: bool
+
+
 @framework.command("Search a registry for images", "TERM", least=1, most=1)
 @framework.filters("-f", "--filter", says="Keep stars=N, is-official=BOOL, is-automated=BOOL")
 @framework.number("-s", "--stars", says="Keep results with at least this many stars", default=0)
@@ -53,44 +67,34 @@ TAGS = Listing({"Name": "NAME", "Tag": "TAG"}, ("Name", "Tag"), "Tag")
 @framework.flag("--json", "json", says="Print a JSON array")
 @framework.flag("--list-tags", says="List the tags of the repository TERM")
 @framework.flag("--local", says="Search the images of the store")
-def search(
-    invocation: Invocation,
-    operands: tuple[str, ...],
-    wanted: tuple[tuple[str, str], ...],
-    stars: int,
-    automated: bool,
-    limit: int,
-    no_trunc: bool,
-    template: str | None,
-    json: bool,
-    list_tags: bool,
-    local: bool,
-) -> None:
+@framework.as_one(_Flags)
+def search(invocation: Invocation, operands: tuple[str, ...], flags: _Flags) -> None:
     """TERM is searched in Docker Hub, HOST/TERM in the registry HOST. If a registry offers no
     search, the names of its repositories are searched."""
-    if limit and not 1 <= limit <= MOST:
-        raise StoreError(f"Limit {limit} is outside the range of [1, {MOST}]")
+    if flags.limit and not 1 <= flags.limit <= MOST:
+        raise StoreError(f"Limit {flags.limit} is outside the range of [1, {MOST}]")
     term = operands[0]
-    if list_tags:
-        _list_tags(term, limit, template, json=json)
+    if flags.list_tags:
+        _list_tags(term, flags)
         return
-    keep = _filter(wanted, stars, automated)
-    if local:
+    keep = _filter(flags)
+    limit = flags.limit or LIMIT
+    if flags.local:
         found = _local(invocation, term)
     else:
         with registry_client() as client:
-            found = _remote(client, term, limit or LIMIT)
-    results = [result for result in found if keep(result)][: limit or LIMIT]
-    if json:
+            found = _remote(client, term, limit)
+    results = [result for result in found if keep(result)][:limit]
+    if flags.json:
         say(as_json(result._asdict() for result in results), end="")
         return
-    say(LISTING.text((_row(result, whole=no_trunc) for result in results), template), end="")
+    rows = (_row(result, whole=flags.no_trunc) for result in results)
+    say(LISTING.text(rows, flags.template), end="")
 
 
-def _filter(
-    wanted: tuple[tuple[str, str], ...], stars: int, automated: bool
-) -> Callable[[Found], bool]:
-    asked = filters.gathered(wanted, _KNOWN)
+def _filter(flags: _Flags) -> Callable[[Found], bool]:
+    """Return a function that says whether a result passes all filters.  Raises StoreError."""
+    asked, stars = filters.gathered(flags.wanted, _KNOWN), flags.stars
     for value in asked.get("stars", ()):
         if not value.isascii() or not value.isdecimal():
             raise StoreError(f"invalid filter 'stars={shown(value)}'")
@@ -99,7 +103,7 @@ def _filter(
         filters.boolean(name, asked[name]) if name in asked else None
         for name in ("is-official", "is-automated")
     )
-    if automated:
+    if flags.automated:
         built = True
 
     def keep(result: Found) -> bool:
@@ -152,16 +156,16 @@ def _local(invocation: Invocation, term: str) -> list[Found]:
     return [found[name] for name in sorted(found)]
 
 
-def _list_tags(text: str, limit: int, template: str | None, *, json: bool) -> None:
+def _list_tags(text: str, flags: _Flags) -> None:
     name = parse_reference(text)
     with registry_client() as client:
         tags = client.repository(name).tags()
     shown_name = familiar_name(name.repository)
-    rows = [{"Name": shown_name, "Tag": tag} for tag in (tags[:limit] if limit else tags)]
-    if json:
+    rows = [{"Name": shown_name, "Tag": tag} for tag in tags[: flags.limit or None]]
+    if flags.json:
         say(as_json([{"name": row["Name"], "tag": row["Tag"]} for row in rows]), end="")
         return
-    say(TAGS.text((Row(row) for row in rows), template), end="")
+    say(TAGS.text((Row(row) for row in rows), flags.template), end="")
 
 
 def _row(result: Found, *, whole: bool) -> Row:

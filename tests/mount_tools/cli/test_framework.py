@@ -10,6 +10,7 @@ from mount_tools.cli import framework
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.framework import Command, Group, command, words_of
 from mount_tools.cli.invocation import Invocation
+from unionfs.light_typing import NamedTuple
 
 Params = dict[str, object]
 
@@ -147,6 +148,27 @@ def test_a_command_without_operands_says_so() -> None:
     text, status = refusal(ps, "x")
     assert text.startswith('"pyunion thing" accepts no arguments.\n')
     assert status == 1
+
+
+def test_flags_can_be_given_as_one() -> None:
+    class Flags(NamedTuple):
+        last: int
+        env: tuple[str, ...]
+
+    seen: Params = {}
+
+    @command("Do a thing", "[THING...]", most=None)
+    @framework.number("-n", "--last", says="How many", default=-1)
+    @framework.texts("-e", "--env", says="Variables")
+    @framework.flag("--pause", says="Pause")
+    @framework.as_one(Flags)
+    def thing(_: Invocation, operands: tuple[str, ...], flags: Flags, pause: bool) -> None:
+        """Further text."""
+        seen.update(operands=operands, flags=flags, pause=pause)
+
+    call(thing, "x", "-n3", "--pause")
+    assert seen == {"operands": ("x",), "flags": Flags(last=3, env=()), "pause": True}
+    assert thing.description == "Further text."
 
 
 def test_an_unknown_command_of_a_group_is_named() -> None:
