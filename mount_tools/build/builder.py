@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -42,6 +43,7 @@ from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from mount_tools.build.at_work import AtWork
     from mount_tools.build.packer import DoneStep
+    from mount_tools.build.stage import Task
     from mount_tools.build.stage_process import StageProcess
     from mount_tools.container.rights import Rights
 
@@ -299,58 +301,60 @@ class Builder:
     def _process(
         self, made: Made, steps: Sequence[Step], roots: dict[str, int], exports: int
     ) -> StageProcess:
-        from mount_tools.build.sources import Reached
-        from mount_tools.build.stage import Task
-        from mount_tools.build.stage_process import StageProcess
-        from mount_tools.build.tasks import Surroundings
+        from mount_tools.build.stage_process import StageOrder, StageProcess
 
         container = new_container(self._store, made.chain, made.image, made.name, {})
-        directory = container.directory
-        settings, context = self._settings, self._files.context
-        caches = self._store.root / "build-cache"
-
-        def tasks(output: int) -> list[Task]:
-            reached = Reached(context, roots, Path(directory))
-            around = Surroundings(
-                reached,
-                output,
-                caches,
-                settings.secrets,
-                settings.epoch_ns,
-                settings.network,
-                settings.rights,
-            )
-            return [
-                Task(number, None if step.work is None else step.work(around), step.run is not None)
-                for number, step in enumerate(steps)
-            ]
-
-        cache = self._cache
-
-        def record(store: Store, done: DoneStep) -> None:
-            step = steps[done.step]
-            for key in step.keys(done.below):
-                cache.keep(key, StepRow(done.created_ns, step.created_by, done.diff_id, done.chain))
-
-        kept = [
-            context.fd,
-            *roots.values(),
-            *(fd for step in steps for fd in step.descriptors),
-            *(o.roots[0] for o in self._origins.values() if o.roots),
-        ]
-        process = StageProcess(
-            self._store,
-            container,
-            tasks,
-            record,
-            clock=self._clock,
-            newest_ns=settings.epoch_ns,
-            exports=exports,
-            sources=kept,
-            extra_hosts=settings.extra_hosts,
+        order = StageOrder(
+            partial(self._tasks, steps, roots, Path(container.directory)),
+            partial(self._record, steps),
+            self._clock,
+            self._settings.epoch_ns,
+            exports,
+            self._descriptors(steps, roots),
+            self._settings.extra_hosts,
         )
+        process = StageProcess(self._store, container, order)
         self._processes.append(process)
         return process
+
+    def _tasks(
+        self, steps: Sequence[Step], roots: dict[str, int], directory: Path, output: int
+    ) -> list[Task]:
+        """Return what the process of a stage does, printing to `output`."""
+        from mount_tools.build.sources import Reached
+        from mount_tools.build.stage import Task
+        from mount_tools.build.tasks import Surroundings
+
+        settings = self._settings
+        around = Surroundings(
+            Reached(self._files.context, roots, directory),
+            output,
+            self._store.root / "build-cache",
+            settings.secrets,
+            settings.epoch_ns,
+            settings.network,
+            settings.rights,
+        )
+        return [
+            Task(number, None if step.work is None else step.work(around), step.run is not None)
+            for number, step in enumerate(steps)
+        ]
+
+    def _record(self, steps: Sequence[Step], store: Store, done: DoneStep) -> None:
+        """Add a packed step to the build cache; the packer calls this in its transaction."""
+        step = steps[done.step]
+        row = StepRow(done.created_ns, step.created_by, done.diff_id, done.chain)
+        for key in step.keys(done.below):
+            self._cache.keep(key, row)
+
+    def _descriptors(self, steps: Sequence[Step], roots: dict[str, int]) -> list[int]:
+        """Return the descriptors that the process of a stage needs for its steps."""
+        return [
+            self._files.context.fd,
+            *roots.values(),
+            *(fd for step in steps for fd in step.descriptors),
+            *(origin.roots[0] for origin in self._origins.values() if origin.roots),
+        ]
 
     def mount(self, source: Source) -> Origin:
         """Return the stage or image to copy from, with its root mounted."""

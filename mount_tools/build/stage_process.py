@@ -40,7 +40,7 @@ from mount_tools.container.handshake import end_with
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors
 from mount_tools.daemon.detach import ended_within
 from mount_tools.daemon.handover import await_predecessor
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -51,26 +51,32 @@ _SECONDS_TO_RECORD = 10.0
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
+class StageOrder(NamedTuple):
+    """What the processes of a stage have to do, and what they need for that.
+
+    `tasks` returns the steps, and gets the descriptor for their output.  `record` adds what the
+    build cache has of a packed step.  `clock` returns the time in ns that is recorded for a
+    step; files of a layer newer than `newest_ns` get that time, if it is given.  `exports` is
+    how many descriptors of the stage's root are needed, see `do_stage`.  `sources` are
+    descriptors that the tasks use, `extra_hosts` lines for the /etc/hosts of a RUN.
+    """
+
+    tasks: Callable[[int], Sequence[Task]]
+    record: Record
+    clock: Callable[[], int]
+    newest_ns: int | None
+    exports: int
+    sources: Sequence[int] = ()
+    extra_hosts: tuple[str, ...] = ()
+
+
 class StageProcess:
     """The processes of a stage: its own, which does the steps, and its packer."""
 
-    def __init__(
-        self,
-        store: Store,
-        container: Container,
-        tasks: Callable[[int], Sequence[Task]],
-        record: Record,
-        *,
-        clock: Callable[[], int],
-        newest_ns: int | None,
-        exports: int,
-        sources: Sequence[int] = (),
-        extra_hosts: tuple[str, ...] = (),
-    ) -> None:
-        """Start the processes; `tasks` gets the descriptor for the output of the steps.
+    def __init__(self, store: Store, container: Container, order: StageOrder) -> None:
+        """Start the processes.
 
-        `sources` are descriptors that the tasks use, `extra_hosts` lines for the /etc/hosts of
-        a RUN.  The caller calls `end`.  Raises StoreError; the container is then removed.
+        The caller calls `end`.  Raises StoreError; the container is then removed.
         """
         self.container = container
         self.has_steps = False
@@ -86,19 +92,16 @@ class StageProcess:
         self._packer = self._stage = 0
         others = (stage_end, packer_end, packer_jobs, jobs)
         try:
-            packer = partial(Packer, store, container, record, newest_ns)
+            packer = partial(Packer, store, container, order.record, order.newest_ns)
             self._packer = self._start_packer(packer, packer_jobs, packer_end, lock)
             # Here, not in the process of the stage: the next stage needs the same modules.
-            given = tasks(output)
-            self.has_steps = bool(given)
-            runs = any(task.runs for task in given)
+            tasks = order.tasks(output)
+            self.has_steps = bool(tasks)
+            runs = any(task.runs for task in tasks)
             self._plan = prepare_stage(
-                store, container, len(given), runs=runs, extra_hosts=extra_hosts
+                store, container, len(tasks), runs=runs, extra_hosts=order.extra_hosts
             )
-            store.database.close()
-            kept = (stage_end.fileno(), jobs.fileno(), output, *sources)
-            work = partial(do_stage, tasks=given, ends=Ends(stage_end, jobs, output), clock=clock)
-            self._stage = self._start(partial(work, exports=exports), kept)
+            self._stage = self._start_stage(order, tasks, Ends(stage_end, jobs, output))
             _close(others)  # with a copy of an end here, the death of a process is not seen
             self._let_begin()
         except BaseException:
@@ -122,17 +125,17 @@ class StageProcess:
         kept = (jobs.fileno(), builder.fileno(), lock)
         return _forked(kept, lambda: run_packer(packer, jobs, builder))
 
-    def _start(
-        self, work: Callable[[Callable[[Link], StageMount]], NoReturn], kept: Sequence[int]
-    ) -> int:
-        """Fork the process that does `work` on the mounted stage; return its pid.
+    def _start_stage(self, order: StageOrder, tasks: Sequence[Task], ends: Ends) -> int:
+        """Fork the process that does `tasks` on the mounted stage; return its pid.
 
         Whatever its steps start ends with it.
         """
+        self._store.database.close()
+        kept = (ends.builder.fileno(), ends.packer.fileno(), ends.output, *order.sources)
 
         def stage(builder: int) -> NoReturn:
             end_with(builder)
-            work(partial(StageMount, self._plan))
+            do_stage(partial(StageMount, self._plan), tasks, ends, order.clock, order.exports)
 
         return forked_inside(lambda parent, does: _forked((parent, *kept), does), stage)
 

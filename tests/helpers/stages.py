@@ -28,7 +28,7 @@ from mount_tools.build.run_step import run_step
 from mount_tools.build.stage import StepFailed, Task
 from mount_tools.build.stage_container import new_container
 from mount_tools.build.stage_mount import Surface
-from mount_tools.build.stage_process import StageProcess
+from mount_tools.build.stage_process import StageOrder, StageProcess
 from mount_tools.container.process import Launch
 from mount_tools.daemon.after_fork import close_all_but
 
@@ -97,15 +97,8 @@ def run_stage(
     messages: list[Message] = []
     with store.leases.lease("work", "test"):
         container = new_container(store, base.top, base.id, image, {})
-        process = StageProcess(
-            store,
-            container,
-            tasks,
-            record,
-            clock=time.time_ns,
-            newest_ns=newest_ns,
-            exports=exports,
-        )
+        order = StageOrder(tasks, record, time.time_ns, newest_ns, exports)
+        process = StageProcess(store, container, order)
         exported: list[list[str]] = []
         try:
             output = _attend(process, messages, look, exported, reads=reads)
