@@ -1,10 +1,9 @@
 """Add an image to an OCI layout that exists, or to an empty directory.
 
-A file is written under a temporary name, synced and renamed, and index.json comes last: a
-reader sees the layout without the image or with all of it.  A blob that the layout has in
-its full size is kept.  What a failed copy has written stays for the next one.  The
-directory is locked by flock(2), so of two writers the later one waits and keeps the image
-of the first.
+A file gets its name once it is whole and synced, and index.json comes last: a reader sees the
+layout without the image or with all of it.  A blob that the layout has in its full size is kept.
+What a failed copy has written stays for the next one.  The directory is locked by flock(2), so of
+two writers the later one waits and keeps the image of the first.
 
 Links within the layout are not followed.
 """
@@ -19,13 +18,13 @@ from pathlib import Path
 
 from layerstore.archive.oci import INDEX_FILE, LAYOUT, LAYOUT_FILE, checked_layout
 from layerstore.archive.writer import Write, counted
+from layerstore.db.beside import new_file, sweep
 from layerstore.errors import Conflict, StoreError
 from layerstore.oci.json_values import DOCUMENT_LIMIT
 from layerstore.tar.pipeline import write_all
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LayoutWriter:
@@ -71,6 +70,7 @@ class LayoutWriter:
         if layout is not None:
             checked_layout(layout)
             return self._read(INDEX_FILE)
+        sweep(self._fd, LAYOUT_FILE)
         if os.listdir(self._fd):
             raise Conflict(
                 f"{self._path} exists and is no OCI layout: name a layout, an empty directory, "
@@ -104,17 +104,11 @@ class LayoutWriter:
             raise self._failed(name, error) from None
 
     def _replace(self, folder: int, last: str, name: str, size: int, write: Write) -> None:
-        staged = f".{last[:64]}.{os.urandom(8).hex()}"
-        try:
-            with open(os.open(staged, _MAKE, 0o644, dir_fd=folder), "wb", buffering=0) as file:
-                counted(name, size, file, write)
-                os.fsync(file.fileno())
-            os.rename(staged, last, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(staged, dir_fd=folder)
-            raise
-        os.fsync(folder)
+        with (
+            new_file(folder, last, 0o644) as fd,
+            open(fd, "wb", buffering=0, closefd=False) as file,
+        ):
+            counted(name, size, file, write)
 
     def _failed(self, name: str, error: OSError) -> StoreError:
         return StoreError(f"{self._path / name} cannot be written: {error.strerror}")

@@ -11,6 +11,7 @@ Source: image-spec image-layout.md; moby daemon/internal/image/tarexport.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +56,12 @@ def save(
     A repository without a tag means all its tags.  Raises NotFound before
     anything is written, DigestMismatch if a layer of the store is damaged.
     """
-    with store.leases.reading("save"):
+    with ExitStack() as stack:
+        stack.enter_context(store.leases.reading("save"))
         images = [_plan(store, *found) for found in _resolve(store, names)]
         writer: ArchiveWriter
         if isinstance(out, Path):
-            writer = DirectoryWriter(out)
+            writer = stack.enter_context(closing(DirectoryWriter(out)))
         else:
             writer = TarArchiveWriter(out)
         for saved in images:

@@ -7,11 +7,11 @@ another name next to its final path, and renamed when it is complete.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from layerstore.db.staging import remove_tree
+from layerstore.db.beside import NewDirectory
+from layerstore.db.durability import open_directory
 from layerstore.errors import Conflict, StoreError
 from layerstore.tar.headers import DIRECTORY, END, REGULAR, format_entry, padding
 from layerstore.tar.pipeline import Writable, write_all
@@ -92,14 +92,14 @@ class TarArchiveWriter:
 
 
 class DirectoryWriter:
-    """Writes the directory `path`, which exists only after `end`."""
+    """Writes the directory `path`, which exists only after `end`, synced; the caller closes it."""
 
     def __init__(self, path: Path) -> None:
         if path.exists():
             raise Conflict(f"{path} exists already: name a directory that is to be made")
         self._path = path
         try:
-            self._staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            self._new = NewDirectory(path)
         except OSError as error:
             raise StoreError(f"{path} cannot be made: {error.strerror}") from None
 
@@ -107,21 +107,23 @@ class DirectoryWriter:
         self.blob(name, len(data), lambda out: write_all(out, memoryview(data)))
 
     def blob(self, name: str, size: int, write: Write) -> None:
-        target = self._staging / name
+        target = self._new.path / name
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with target.open("xb", buffering=0) as file:
-                counted(name, size, file, write)
-        except BaseException:
-            self.abandon()
-            raise
-
-    def abandon(self) -> None:
-        """Remove what was written, because the archive cannot be completed."""
-        remove_tree(self._staging)
+        with target.open("xb", buffering=0) as file:
+            counted(name, size, file, write)
+            os.fsync(file.fileno())
 
     def end(self) -> None:
-        os.chmod(self._staging, 0o755)
-        os.rename(self._staging, self._path)
+        for folder, _, _ in os.walk(self._new.path):
+            with open_directory(Path(folder)) as directory:
+                os.fsync(directory.fd)
+        os.fchmod(self._new.fd, 0o755)
+        os.rename(self._new.path, self._path)
+        with open_directory(self._path.parent) as parent:
+            os.fsync(parent.fd)
+
+    def close(self) -> None:
+        """Remove what was written, unless it was ended."""
+        self._new.close()

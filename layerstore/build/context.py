@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from layerstore.build.ignore import read_ignore
 from layerstore.build.tree import Tree
 from layerstore.containerfile.grammar import LARGEST
+from layerstore.db.beside import temporary_directory
 from layerstore.errors import NotFound, StoreError, shown
 from layerstore.given_file import read_opened
 from unionfs.syscalls.openat2 import open_in_root
@@ -80,9 +81,7 @@ def open_context(
 @contextmanager
 def empty_context() -> Iterator[Tree]:
     """Open a context without files, as for a Containerfile from stdin."""
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory(prefix="pyunion-context-") as path, open_context(path) as tree:
+    with temporary_directory() as path, open_context(os.fspath(path)) as tree:
         yield tree
 
 

@@ -19,9 +19,13 @@ def try_lock(fd: int) -> bool:
     return True
 
 
-def is_at(fd: int, path: Path) -> bool:
-    """Tell whether `path` still names the file open as `fd`; asked once it is locked."""
+def is_at(fd: int, path: Path | str, folder: int | None = None) -> bool:
+    """Tell whether `path` still names the file open as `fd`; asked once it is locked.
+
+    It is beneath the directory open as `folder`, if that is given.
+    """
     try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
+        named = os.stat(path, dir_fd=folder, follow_symlinks=False)
+        return os.path.samestat(os.fstat(fd), named)
     except FileNotFoundError:
         return False

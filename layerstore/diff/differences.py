@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from layerstore.db.beside import temporary_directory
 from layerstore.diff.changes import Change, has_vanished
 from layerstore.diff.union import UnionFiles, open_node
 from unionfs.light_typing import NamedTuple, TypeVar
@@ -49,9 +49,9 @@ def differences(
     is left out, and so is what lies beneath it.  Raises StoreError if a layer cannot be opened,
     OSError if one cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="pyunion-") as empty:
+    with temporary_directory() as empty:
         # An image may have no layers; a union has one at least.
-        nothing = [Path(empty)]
+        nothing = [empty]
         with (
             UnionFiles(before or nothing, live=live) as old,
             UnionFiles(after or nothing, live=live) as new,

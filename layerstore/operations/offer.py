@@ -24,14 +24,15 @@ images.go, store.go:makeBigDataBaseName(); containers-storage.conf(5)
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
-from layerstore.db.staging import remove_tree
+from layerstore.db.beside import NewDirectory
 from layerstore.errors import Conflict, StoreError
 from layerstore.images.images import Image
 from layerstore.layer.engine_split import write_engine_split
@@ -41,6 +42,7 @@ from layerstore.oci.digest import Digest
 from layerstore.oci.documents import OCI_CONFIG, OCI_LAYER, Descriptor, Manifest, Object
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
+from unionfs.syscalls.renameat2 import AT_FDCWD, RENAME_EXCHANGE, renameat2
 
 _MARK = "made-by-pyunion"
 _LOCKS = ("overlay-layers/layers.lock", "overlay-images/images.lock")
@@ -56,25 +58,32 @@ def offer(store: Store, directory: Path, images: Sequence[Image]) -> None:
     """
     if directory.exists() and os.listdir(directory) and not (directory / _MARK).exists():
         raise Conflict(f"{directory} is not a store that pyunion made; give another directory")
-    fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
-        fresh.mkdir(parents=True)
-        try:
-            _write(store, fresh, images, directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with closing(NewDirectory(directory)) as fresh:
+            _write(store, fresh.path, images, directory)
+            os.fchmod(fresh.fd, 0o755)
             _replace(directory, fresh)
-        finally:
-            remove_tree(fresh)
     except OSError as error:
         raise StoreError(f"{directory} cannot be made: {error.strerror}") from error
 
 
-def _replace(directory: Path, fresh: Path) -> None:
-    """Put `fresh` in the place of `directory`, and what was there in the place of `fresh`."""
-    old = fresh.with_name(f"{fresh.name}.old")
-    with suppress(FileNotFoundError):
-        os.rename(directory, old)
-    os.rename(fresh, directory)
-    remove_tree(old)
+def _replace(directory: Path, fresh: NewDirectory) -> None:
+    """Put `fresh` in the place of `directory`, and what was there in the place of `fresh`.
+
+    Engines find one of the two at any time, where the filesystem can exchange them.
+    """
+    try:
+        names = os.fsencode(fresh.path.absolute()), os.fsencode(directory.absolute())
+        renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise
+    with closing(NewDirectory(directory)) as old:
+        with suppress(FileNotFoundError):
+            os.rename(directory, old.path)
+        os.rename(fresh.path, directory)
 
 
 def _write(store: Store, top: Path, images: Sequence[Image], earlier: Path) -> None:

@@ -16,17 +16,19 @@ import base64
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layerstore.db.beside import new_file
+from layerstore.db.durability import open_directory
 from layerstore.errors import InvalidImage, shown
 from layerstore.oci.json_values import Object, object_of, parse_document, text_of
 from layerstore.registry.credentials import Credentials
 from layerstore.registry.errors import BadConfiguration
 from layerstore.registry.locations import Locations, read_file
+from unionfs.syscalls.copyfile import write_at
 
 HUB = "https://index.docker.io/v1/"
 _HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -209,16 +211,8 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".auth-", dir=path.parent)  # mode 0600
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            if os.geteuid() == 0 and path.exists():
-                there = path.stat()
-                os.fchown(file.fileno(), there.st_uid, there.st_gid)
-            os.fsync(file.fileno())
-        os.rename(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with open_directory(path.parent) as parent, new_file(parent.fd, path.name, 0o600) as fd:
+        write_at(fd, data, 0)
+        if os.geteuid() == 0 and path.exists():
+            there = path.stat()
+            os.fchown(fd, there.st_uid, there.st_gid)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from layerstore.containerfile.instructions import (
     TmpfsMount,
 )
 from layerstore.containerfile.stage_state import SCRIPT_DIRECTORY, Program
+from layerstore.db.beside import NewDirectory
 from layerstore.oci.sha256 import sha256_hex
 from mount_tools.build.attach import Attached, Bind, Scratch, Secret, Tmpfs
 from mount_tools.build.run_step import run_step
@@ -150,19 +151,14 @@ def _cache(mount: CacheMount, around: Surroundings) -> Iterator[str]:
 
 
 def _new_cache(mount: CacheMount, path: Path, around: Surroundings) -> None:
-    made = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
-    made.mkdir()
-    fd = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing(NewDirectory(path)) as made:
         if mount.stage:
-            copy_whole(around.reached.tree(mount.stage), fd, mount.source)
+            copy_whole(around.reached.tree(mount.stage), made.fd, mount.source)
         if is_machine_root():
-            os.fchown(fd, mount.uid, mount.gid)
-        os.fchmod(fd, mount.mode)
-    finally:
-        os.close(fd)
-    try:
-        made.rename(path)
-    except OSError:
-        if not path.is_dir():  # another build has made it first
-            raise
+            os.fchown(made.fd, mount.uid, mount.gid)
+        os.fchmod(made.fd, mount.mode)
+        try:
+            made.path.rename(path)
+        except OSError:
+            if not path.is_dir():  # another build has made it first
+                raise

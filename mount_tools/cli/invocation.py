@@ -83,9 +83,9 @@ class Invocation:
 
     def _nowhere(self) -> Path:
         """Return a directory for an empty store.  `close` removes it."""
-        from tempfile import TemporaryDirectory
+        from layerstore.db.beside import temporary_directory
 
-        return Path(self._closing.enter_context(TemporaryDirectory(prefix="pyunion-")))
+        return self._closing.enter_context(temporary_directory())
 
     def protect(self, host: HostConfig) -> None:
         """Run the program again where the container of `host` cannot change the program's file.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 from layerstore.errors import StoreError, shown
 from layerstore.oci.platform import parse_platform
@@ -106,15 +106,13 @@ def _origin(client: Client, place: ImagePlace) -> Iterator[Origin]:
         reference, tag = _in_registry(client, place)
         yield RepositoryOrigin(client.repository(reference), tag)
         return
-    with TemporaryDirectory(prefix="pyunion-") as spool:
-        members = open_members(Path(place.path), Path(spool))
-        try:
-            if place.kind == DOCKER_ARCHIVE:
-                yield DockerOrigin(members, place.name)
-            else:
-                yield LayoutOrigin(members, place.name)
-        finally:
-            members.close()
+    # What is unpacked there has no name.
+    members = open_members(Path(place.path), Path(gettempdir()))
+    with closing(members):
+        if place.kind == DOCKER_ARCHIVE:
+            yield DockerOrigin(members, place.name)
+        else:
+            yield LayoutOrigin(members, place.name)
 
 
 @contextmanager
@@ -132,12 +130,8 @@ def _goal(client: Client, place: ImagePlace, report: Report) -> Iterator[Goal]:
         with closing(LayoutWriter(Path(place.path))) as layout:
             yield ArchiveGoal(layout, place.name, before=layout.index, report=report)
     elif place.kind == OCI:
-        writer = DirectoryWriter(Path(place.path))
-        try:
+        with closing(DirectoryWriter(Path(place.path))) as writer:
             yield ArchiveGoal(writer, place.name, report=report)
-        except BaseException:
-            writer.abandon()
-            raise
     else:
         docker = place.kind == DOCKER_ARCHIVE
         named = parse_reference(place.name).with_default_tag() if docker and place.name else None

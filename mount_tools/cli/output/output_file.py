@@ -11,9 +11,10 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from layerstore.db.beside import new_file
 from layerstore.db.durability import open_directory
 from mount_tools.cli.errors import WrongWords
 from mount_tools.cli.output.standard_output import archive_output, file_output
@@ -29,10 +30,10 @@ _MOST_LINKS = 40  # as path_resolution(7)
 def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
     """Yield a stream that writes to `path`, or to stdout if there is none.
 
-    A file is written under a temporary name next to `path`, synced, and renamed at the end; if
-    the block fails it is removed, and an old file at `path` stays.  Once the block has ended the
-    file is on disk: the images in it may be removed from the store.  `failed` begins the
-    message for an invalid path.  Raises WrongWords and StoreError.
+    A file gets its name at the end, once it is synced; if the block fails, or the process is
+    killed, an old file at `path` stays.  Once the block has ended the file is on disk: the images
+    in it may be removed from the store.  `failed` begins the message for an invalid path.  Raises
+    WrongWords and StoreError.
     """
     if not path:
         stream = archive_output("Use the -o flag or redirect")
@@ -51,7 +52,11 @@ def opened(path: str | None, failed: str) -> Iterator[BinaryIO]:
         with file_output(os.open(target, os.O_WRONLY | os.O_CLOEXEC), path) as stream:
             yield stream
         return
-    with _beside(target, path) as stream:
+    with (
+        open_directory(Path(directory)) as parent,
+        new_file(parent.fd, os.path.basename(target), 0o600) as fd,
+        file_output(os.dup(fd), path) as stream,
+    ):
         yield stream
 
 
@@ -78,25 +83,6 @@ def _beginnings(path: str) -> Iterator[str]:
     """Yield `path` up to each of its names, the shortest first."""
     parts = path.rstrip("/").split("/")
     yield from ("/".join(parts[:count]) for count in range(2, len(parts) + 1))
-
-
-@contextmanager
-def _beside(target: str, path: str) -> Iterator[BinaryIO]:
-    directory = os.path.dirname(target)
-    staged = os.path.join(directory, f".{os.path.basename(target)}.{os.getpid()}")
-    fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with file_output(fd, path) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(staged, target)
-        with open_directory(Path(directory)) as parent:
-            os.fsync(parent.fd)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(staged)
-        raise
 
 
 @contextmanager

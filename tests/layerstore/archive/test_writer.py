@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,18 @@ def test_a_tar_has_its_folders_once_and_each_name_once() -> None:
 
 @pytest.mark.parametrize("size", [3, 5])
 def test_a_file_of_another_size_than_announced_is_an_error(tmp_path: Path, size: int) -> None:
-    for writer in (TarArchiveWriter(io.BytesIO()), DirectoryWriter(tmp_path / "layout")):
-        with pytest.raises(StoreError, match=f"4 bytes; {size} were announced"):
-            writer.blob("x", size, text)
+    with closing(DirectoryWriter(tmp_path / "layout")) as directory:
+        for writer in (TarArchiveWriter(io.BytesIO()), directory):
+            with pytest.raises(StoreError, match=f"4 bytes; {size} were announced"):
+                writer.blob("x", size, text)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_is_there_once_it_is_whole(tmp_path: Path) -> None:
-    writer = DirectoryWriter(tmp_path / "layout")
-    writer.file("blobs/a", b"a")
-    assert not (tmp_path / "layout").exists()
-    writer.end()
+    with closing(DirectoryWriter(tmp_path / "layout")) as writer:
+        writer.file("blobs/a", b"a")
+        assert not (tmp_path / "layout").exists()
+        writer.end()
     assert [path.name for path in tmp_path.iterdir()] == ["layout"]
     assert (tmp_path / "layout/blobs/a").read_bytes() == b"a"
     assert (tmp_path / "layout").stat().st_mode & 0o777 == 0o755

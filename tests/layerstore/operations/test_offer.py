@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from layerstore.errors import Conflict
+from layerstore.operations import offer as offer_module
 from layerstore.operations.offer import offer
 from layerstore.store import Store
+from tests.helpers import children
 from tests.helpers.images import add_image
 from tests.helpers.mounts import require_root
 
@@ -70,3 +74,35 @@ def test_a_directory_of_somebody_else_stays(store: Store, tmp_path: Path) -> Non
     with pytest.raises(Conflict, match="not a store that pyunion made"):
         offer(store, tmp_path / "mine", [])
     assert os.listdir(tmp_path / "mine") == ["file"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_killed_offer_leaves_nothing_for_good(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    """Also on a filesystem that cannot exchange two directories."""
+    there = tmp_path / "offered"
+    image = add_image(store, {"a": b"1"}, names=["a:1"])
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    if not exchanges:
+        monkeypatch.setattr(offer_module, "renameat2", refused)
+    offer(store, there, [image])
+
+    def half() -> None:
+        monkeypatch.setattr(offer_module, "write_engine_split", die)
+        monkeypatch.setattr(os, "link", die)
+        offer(store, there, [image])
+
+    assert children.wait(children.spawn(half)) == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 3
+    assert (there / "overlay-layers/layers.json").exists()
+    offer(store, there, [image])
+    assert sorted(os.listdir(tmp_path)) == ["offered", "store"]
+    assert (there / "overlay-layers/layers.json").exists()
+
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -102,8 +103,9 @@ def test_a_layout_gives_back_what_it_got(
 ) -> None:
     mine = source.image(*LAYERS[:1], tags=())
     index = source.index((mine, "linux/amd64"))
-    goal = ArchiveGoal(DirectoryWriter(tmp_path / "layout"), "name")
-    copy_image(RepositoryOrigin(source, "latest"), goal, everything=True)
+    with closing(DirectoryWriter(tmp_path / "layout")) as writer:
+        goal = ArchiveGoal(writer, "name")
+        copy_image(RepositoryOrigin(source, "latest"), goal, everything=True)
     listed = json.loads((tmp_path / "layout" / "index.json").read_text())["manifests"]
     assert [entry["digest"] for entry in listed] == [index.digest]
     for blob in (tmp_path / "layout" / "blobs" / "sha256").iterdir():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,11 @@ def test_a_pipe_and_a_directory(saved: Cli, tmp_path: Path) -> None:
     assert {"blobs", "index.json", "oci-layout"} <= set(os.listdir(tmp_path / "layout"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -9)]
+)
 def test_a_signal_leaves_no_part_of_an_archive(
-    cli: Cli, tmp_path: Path, number: signal.Signals
+    cli: Cli, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     root, target = tmp_path / "rootfs", tmp_path / "out"
     root.mkdir()
@@ -58,11 +61,18 @@ def test_a_signal_leaves_no_part_of_an_archive(
     cli.ok("import", str(root), "large:1")
     words = ["save", "-o", str(target / "a.tar"), "large:1"]
     with subprocess.Popen([PYUNION, "--root", cli.root, "--no-sync", *words]) as command:
-        wait_until(
-            lambda: any(path.stat().st_size for path in target.iterdir()), "part of the archive"
-        )
+        wait_until(lambda: _writes_in(target, command.pid), "part of the archive")
         command.send_signal(number)
-    assert (command.returncode, os.listdir(target)) == (130, [])
+    assert (command.returncode, os.listdir(target)) == (status, [])
+
+
+def _writes_in(directory: Path, pid: int) -> bool:
+    """Tell whether process `pid` has written to a file beneath `directory`, named or not."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(link).startswith(f"{directory}/") and link.stat().st_size:
+                return True
+    return False
 
 
 def test_refusals_leave_no_file(saved: Cli, tmp_path: Path) -> None:
