@@ -32,7 +32,7 @@ from layerstore.errors import InvalidDigest, NotFound, StoreError
 from layerstore.images.images import ImageStore
 from layerstore.layers import LayerStore
 from layerstore.oci.digest import Digest
-from layerstore.user import home_directory, user_id
+from layerstore.user import directory_in, home_directory, user_id
 from layerstore.volumes import VolumeStore
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -63,12 +63,11 @@ def default_root() -> Path:
 def user_data() -> Path:
     """Return where the user's programs keep data: $XDG_DATA_HOME, or in the home directory.
 
-    Raises StoreError if there is none.  Source: XDG Base Directory Specification, by which a
-    relative path is ignored.
+    Raises StoreError if there is none.
     """
-    given = os.environ.get("XDG_DATA_HOME", "")
-    if os.path.isabs(given):
-        return Path(given)
+    given = directory_in("XDG_DATA_HOME")
+    if given is not None:
+        return given
     home = home_directory()
     if home is None:
         raise StoreError(

@@ -11,6 +11,7 @@ Threading: `remember_user` is called while there is one thread, as namespaces ar
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 _before: int | None = None
@@ -30,14 +31,27 @@ def user_id() -> int:
     return os.geteuid() if _before is None else _before
 
 
-def home_directory() -> Path | None:
-    """Return $HOME, or what the user's line of /etc/passwd says; None if neither is there."""
-    given = os.environ.get("HOME")
-    if given:
-        return Path(given)
+def home_directory(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return $HOME, or what the user's line of /etc/passwd says; None if neither is there.
+
+    A relative $HOME is ignored: it would be in whatever is the working directory.
+    """
+    found = directory_in("HOME", environment)
+    if found is not None:
+        return found
     import pwd
 
     try:
         return Path(pwd.getpwuid(user_id()).pw_dir)
     except KeyError:
         return None
+
+
+def directory_in(name: str, environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return the directory that the variable `name` has; None without it, or if it is relative.
+
+    `environment` is that of this process by default.  Source: XDG Base Directory Specification,
+    "All paths set in these environment variables must be absolute".
+    """
+    given = (os.environ if environment is None else environment).get(name, "")
+    return Path(given) if os.path.isabs(given) else None

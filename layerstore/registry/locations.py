@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerstore.user import home_directory, user_id
+from layerstore.user import directory_in, home_directory, user_id
 
 _LARGEST = 8 << 20  # bytes of a file that configures something
 
@@ -40,18 +40,17 @@ class Locations:
         """Return the locations of this user; `root` replaces / in the paths of the machine."""
         variables = os.environ if environment is None else environment
         user = user_id()
-        given = variables.get("HOME")
         # For a user that /etc/passwd lacks nothing is read from the working directory.
-        home = Path(given) if given else home_directory() or root
-        cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
+        home = home_directory(variables) or root
+        cache = directory_in("XDG_CACHE_HOME", variables) or home / ".cache"
         own = cache if user else root / "var" / "cache"
         registries_conf = variables.get("CONTAINERS_REGISTRIES_CONF")
         auth_file = variables.get("REGISTRY_AUTH_FILE")
         return cls(
             home=home,
             etc=root / "etc",
-            config=Path(variables.get("XDG_CONFIG_HOME") or home / ".config"),
-            runtime=Path(variables.get("XDG_RUNTIME_DIR") or root / f"run/containers/{user}"),
+            config=directory_in("XDG_CONFIG_HOME", variables) or home / ".config",
+            runtime=directory_in("XDG_RUNTIME_DIR", variables) or root / f"run/containers/{user}",
             aliases=own / "containers" / "short-name-aliases.conf",
             docker=Path(variables.get("DOCKER_CONFIG") or home / ".docker"),
             registries_conf=Path(registries_conf) if registries_conf else None,

@@ -177,6 +177,6 @@ def _connected(path: str) -> socket.socket:
 def own_file() -> str | None:
     """Return a path in the first writable directory for run-time files, if there is one."""
     for directory in ("/run", os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):
-        if directory and os.access(directory, os.W_OK):
+        if os.path.isabs(directory) and os.access(directory, os.W_OK):
             return os.path.join(directory, f"{IDENTITY}.{os.getpid()}.log")
     return None

@@ -153,3 +153,15 @@ def test_a_syslog_daemon_that_starts_again_is_found(
             heard = listener if kind == socket.SOCK_DGRAM else listener.accept()[0]
             with heard:
                 assert turn.encode() in heard.recv(1000)
+
+
+def test_a_relative_directory_for_it_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in the working directory of the process that mounts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "/run")
+    found = log.own_file()
+    assert found is not None and found.startswith("/tmp/")
