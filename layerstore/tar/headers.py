@@ -138,6 +138,7 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
     Raises InvalidImage.
     """
     records: dict[bytes, bytes] = {}
+    numbers: list[bytes] = []
     at, end = 0, len(data)
     while at < end and data[at]:  # some writers pad with NULs
         space = data.find(b" ", at, at + 21)
@@ -150,12 +151,13 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
             raise InvalidImage("the archive is damaged: a PAX record does not end where it says")
         key, value = data[space + 1 : equals], data[equals + 1 : stop - 1]
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-            # Sparse format 0.0 repeats the pair; it is kept as the one record of format 0.1.
-            before = records.get(b"GNU.sparse.map")
-            records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
+            numbers.append(value)
         else:
             records[key] = value
         at = stop
+    if numbers:
+        # Sparse format 0.0 repeats the pair; it is returned as the one record of format 0.1.
+        records[b"GNU.sparse.map"] = b",".join(numbers)
     return records
 
 

@@ -180,9 +180,10 @@ class _Parser:
     """Reads the pieces of a template, text and actions in turn, and nests what they open."""
 
     def __init__(self, template: str) -> None:
-        self.pieces = self._split(template)
-        self.at = 0
         self.line = 1
+        self.pieces = self._split(template)
+        self.line = 1
+        self.at = 0
         self.tokens: list[Token] = []
         self.next = 0
         self.depth = 0
@@ -204,8 +205,11 @@ class _Parser:
         """Return (line, text or tokens of an action) in order, with trim marks applied."""
         pieces: list[tuple[int, str | list[Token]]] = []
         start, trim = 0, False
+        before = line_start = 0
         while (open_at := template.find("{{", start)) >= 0:
-            self.line = template.count("\n", 0, open_at) + 1
+            self.line += template.count("\n", before, open_at)
+            line_start = max(line_start, template.rfind("\n", before, open_at) + 1)
+            before = open_at
             match = ACTION.match(template, open_at)
             if match is None:
                 self.fail(_unclosed(template[open_at:]))
@@ -213,7 +217,6 @@ class _Parser:
             text = text.lstrip() if trim else text
             pieces.append((self.line, text.rstrip() if match["ltrim"] else text))
             if match["comment"] is None:
-                line_start = template.rfind("\n", 0, open_at) + 1
                 column = match.start("inside") - line_start
                 pieces.append((self.line, self._lex(match["inside"], column)))
             start, trim = match.end(), bool(match["rtrim"])
