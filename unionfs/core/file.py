@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 from time import perf_counter_ns
 
 from unionfs.core.copy_up import (
@@ -22,16 +24,18 @@ from unionfs.core.copy_up import (
     source_bytes,
 )
 from unionfs.core.file_marks import refuse_lost_data
-from unionfs.core.inode import File, in_upper
+from unionfs.core.inode import File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.owner_rights import modes_settled
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
+from unionfs.light_typing import cast
 from unionfs.syscalls.attributes import chmod
 from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statx import APPEND_ONLY, mode_and_marks
+from unionfs.types import FMODE_EXEC, Fh
 
 # The kernel handles these flags itself: it sends CREATE and SETATTR for creation and
 # truncation, the right offsets for O_APPEND and an FSYNC for O_SYNC, and bypasses its
@@ -79,6 +83,76 @@ class Handle:
         self.writable = flags & os.O_ACCMODE in _WRITES
         self.changed = node.changed
         self.plain = False
+
+
+class OpenFiles:
+    """The open files of a union: their handles, by fh.
+
+    There may be more handles than fds: when there are many, the fds of those that can get
+    another one are closed.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.by_fh: dict[Fh, Handle] = {}
+        self._immutable = state.layers_immutable
+        self._note_open = state.table.note_open
+        self._next_fh = cast("Iterator[Fh]", itertools.count(1))
+        # How many handles may be open before fds are closed; see `close_idle`.
+        self._room = self._least_room = max(64, state.fds.capacity // 2)
+
+    def new_fh(self) -> Fh:
+        """Return an fh that was never used."""
+        return next(self._next_fh)
+
+    def add(self, handle: Handle) -> Fh:
+        """Add a handle; return its fh."""
+        fh, by_fh = next(self._next_fh), self.by_fh
+        by_fh[fh] = handle
+        self._note_open(handle.node, handle)
+        if len(by_fh) > self._room:
+            self.close_idle()
+            self._room = len(by_fh) + self._least_room // 2
+        return fh
+
+    def require(self, fh: Fh) -> Handle:
+        """Return the handle of `fh`; EBADF if there is none."""
+        handle = self.by_fh.get(fh)
+        if handle is None:
+            raise fs_error(errno.EBADF)
+        return handle
+
+    def remove(self, fh: Fh) -> Handle | None:
+        """Remove the handle of `fh`; return it, None if there is none."""
+        by_fh = self.by_fh
+        if self._room > self._least_room:
+            self._room = max(self._least_room, len(by_fh) - 1)
+        return by_fh.pop(fh, None)
+
+    def all(self) -> list[Handle]:
+        """Return the handles that are open now."""
+        return list(self.by_fh.values())
+
+    def is_running(self, node: File) -> bool:
+        """Tell whether a program runs that is the file `node`."""
+        return any(handle.node is node and handle.flags & FMODE_EXEC for handle in self.all())
+
+    def is_written(self, node: Node) -> bool:
+        """Tell whether `node` is open for writing."""
+        return any(handle.node is node and handle.writable for handle in self.all())
+
+    def close_idle(self) -> bool:
+        """Close the fds behind handles that can get another one; tell whether there were any.
+
+        A file is opened again by its name when a request reads or writes it.
+        """
+        if not self._immutable:
+            return False
+        closed = False
+        for handle in self.all():
+            if handle.fd is not None and handle.fd is not handle.node.orphan:
+                handle.fd = None
+                closed = True
+        return closed
 
 
 def real_flags(flags: int) -> int:

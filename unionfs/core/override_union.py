@@ -90,7 +90,7 @@ class OverrideUnion(UnionFs):
         node = self._table.get(nodeid)
         st = stat_node(self._state, node)
         if writer is not None and change.is_chown():
-            change = as_meant(node, self._attr(node, st), change, writer, self._handles)
+            change = as_meant(node, self._attr(node, st), change, writer, self._files)
         if not can_carry(st.st_mode):
             with suppress(PermissionError):  # the owner of a link gives no rights
                 return super().setattr(nodeid, change, fh, writer)
@@ -172,7 +172,7 @@ class OverrideUnion(UnionFs):
         found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
         node = found[0]
         assert isinstance(node, File) and fd is not None
-        return self._attr(*found), self._add_handle(Handle(node, fd, flags))
+        return self._attr(*found), self._files.add(Handle(node, fd, flags))
 
     def tmpfile(
         self, parent: NodeId, mode: int, flags: int, umask: int, uid: int, gid: int
@@ -218,22 +218,22 @@ class OverrideUnion(UnionFs):
 
     def write(self, fh: Fh, offset: int, data: Buffer) -> int:
         done = super().write(fh, offset, data)
-        self._drop_capability_of(self._handle(fh))
+        self._drop_capability_of(self._files.require(fh))
         return done
 
     def fallocate(self, fh: Fh, mode: int, offset: int, length: int) -> None:
         super().fallocate(fh, mode, offset, length)
-        self._drop_capability_of(self._handle(fh))
+        self._drop_capability_of(self._files.require(fh))
 
     def copy_range(
         self, fh: Fh, offset: int, target_fh: Fh, target_offset: int, length: int
     ) -> int:
         done = super().copy_range(fh, offset, target_fh, target_offset, length)
-        self._drop_capability_of(self._handle(target_fh))
+        self._drop_capability_of(self._files.require(target_fh))
         return done
 
     def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
-        node = self._handle(fh).node
+        node = self._files.require(fh).node
         now = self._now(node)
         mode = self._without_suid(now, writer)
         if mode == now.mode:
@@ -242,7 +242,7 @@ class OverrideUnion(UnionFs):
         return True
 
     def has_suid(self, fh: Fh) -> bool:
-        return bool(self._now(self._handle(fh).node).mode & _SUID_SGID)
+        return bool(self._now(self._files.require(fh).node).mode & _SUID_SGID)
 
     def backing(self, fh: Fh) -> Backing | None:
         backing = super().backing(fh)
@@ -250,7 +250,7 @@ class OverrideUnion(UnionFs):
             return None
         # Writing by itself, the kernel would take the rights from the real file, which has
         # none; and the file may get them while it is open.
-        node = self._handle(fh).node
+        node = self._files.require(fh).node
         return backing._replace(guarded=in_upper(node) or node.orphan is not None)
 
     def _without_suid(self, now: Override, writer: Credentials) -> int:
@@ -297,7 +297,7 @@ class OverrideUnion(UnionFs):
             yield cookie, name, d_type, st_ino, attr
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
-        return self._with_types(self._dir_handle(fh), super().readdir(fh, offset))
+        return self._with_types(self._dir(fh), super().readdir(fh, offset))
 
     def _with_types(self, d: Dir, entries: Iterator[DirEntry]) -> Iterator[DirEntry]:
         for entry in entries:

@@ -139,7 +139,7 @@ class RemoteUnion(UnionFs):
 
     def backing(self, fh: Fh) -> Backing | None:
         # The transport asks with a lock held that every open of a file needs.
-        if _is_remote(self._handle(fh).node):
+        if _is_remote(self._files.require(fh).node):
             return None
         return super().backing(fh)
 
@@ -167,7 +167,7 @@ class RemoteUnion(UnionFs):
             yield cookie, name, d_type, st_ino if attr is None else attr.st_ino, attr
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
-        await_dir(self._dir_handle(fh))
+        await_dir(self._dir(fh))
         return super().readdir(fh, offset)
 
     def setxattr(self, nodeid: NodeId, name: bytes, value: bytes, flags: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
 
 from unionfs.core.copy_up import (
     copy_up_dir,
@@ -20,7 +19,7 @@ from unionfs.core.copy_up import (
     source_bytes,
     waits_for_marks,
 )
-from unionfs.core.file import Handle, current_fd, drop_suid, open_fd, reopen
+from unionfs.core.file import Handle, OpenFiles, current_fd, drop_suid, open_fd, reopen
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
 from unionfs.core.owner_rights import modes_settled
@@ -32,7 +31,7 @@ from unionfs.errors import fs_error
 from unionfs.syscalls.attributes import chmod, chmod_at, touch_at, utimens_at
 from unionfs.syscalls.lowered import keeping_sgid_at, keeping_suid
 from unionfs.syscalls.statx import APPEND_ONLY
-from unionfs.types import Attr, Fh, SetAttr
+from unionfs.types import Attr, SetAttr
 
 
 def setattr_node(
@@ -88,7 +87,7 @@ def _allowed(change: SetAttr) -> int:
 
 
 def as_meant(
-    node: Node, attr: Attr, change: SetAttr, caller: Credentials, handles: Mapping[Fh, Handle]
+    node: Node, attr: Attr, change: SetAttr, caller: Credentials, files: OpenFiles
 ) -> SetAttr:
     """Return what the `change` of owners by `caller` is for, where `node` shows `attr`.
 
@@ -111,7 +110,7 @@ def as_meant(
         if mode & stat.S_ISGID and not (caller.is_member(attr.st_gid) or caller.keeps_suid()):
             change.mode = stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID)
         return change
-    if any(handle.node is node and handle.writable for handle in list(handles.values())):
+    if files.is_written(node):
         return SetAttr(mode=mode) if caller.keeps_suid() else change
     if not caller.owns(attr.st_uid) and _would_lose(attr, caller):
         raise fs_error(errno.EPERM)

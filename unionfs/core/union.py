@@ -1,13 +1,11 @@
 """`UnionFs`: the implementation of `vfs.DirectFilesystem` that the transports call.
 
 Decided here and only here: which attributes of the real inode a union inode shows.
-This module has the table of open handles.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import stat
 import threading
@@ -18,6 +16,7 @@ from unionfs.core import deletion, dirops, extents, xattrs
 from unionfs.core.config import Atime
 from unionfs.core.file import (
     Handle,
+    OpenFiles,
     current_fd,
     drop_suid,
     found_content,
@@ -54,13 +53,11 @@ from unionfs.core.shelter import leave_shelter
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
-from unionfs.light_typing import cast
 from unionfs.syscalls.lowered import keeping_suid
 from unionfs.syscalls.statfs import ECRYPTFS, OVERLAYFS
 from unionfs.syscalls.statx import put_attributes
 from unionfs.syscalls.syncfs import syncfs
 from unionfs.types import (
-    FMODE_EXEC,
     Attr,
     Backing,
     Buffer,
@@ -89,12 +86,9 @@ class UnionFs:
         self._table = state.table
         self._plain_owners = state.owners.plain
         self._widens = not state.owners.privileged
-        self._handles: dict[Fh, Handle] = {}
-        self._dir_handles: dict[Fh, Dir] = {}
-        self._next_fh = cast("Iterator[Fh]", itertools.count(1))
-        # How many handles may be open before fds are closed; see `close_idle`.
-        self._room = self._least_room = max(64, state.fds.capacity // 2)
-        state.fds.relief = self.close_idle
+        self._files = OpenFiles(state)
+        self._dirs: dict[Fh, Dir] = {}
+        state.fds.relief = self._files.close_idle
         self._closed = False
         self._freezing = threading.Lock()
 
@@ -121,7 +115,7 @@ class UnionFs:
 
     def getattr(self, nodeid: NodeId, fh: Fh | None = None) -> Attr:
         node = self._table.get(nodeid)
-        if fh is not None and (handle := self._handles.get(fh)) is not None:
+        if fh is not None and (handle := self._files.by_fh.get(fh)) is not None:
             return self._attr(node, stat_handle(self._state, handle))
         return self._attr(node, stat_node(self._state, node))
 
@@ -129,10 +123,10 @@ class UnionFs:
         self, nodeid: NodeId, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
     ) -> Attr:
         node = self._table.get(nodeid)
-        handle = self._handles.get(fh) if fh is not None else None
+        handle = self._files.by_fh.get(fh) if fh is not None else None
         if writer is not None and change.is_chown():
             attr = self._attr(node, stat_node(self._state, node))
-            change = as_meant(node, attr, change, writer, self._handles)
+            change = as_meant(node, attr, change, writer, self._files)
         return self._attr(node, setattr_node(self._state, node, change, handle, writer))
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
@@ -199,15 +193,10 @@ class UnionFs:
 
     def open(self, nodeid: NodeId, flags: int) -> Fh:
         node = self._table.file(nodeid)
-        if flags & os.O_TRUNC and not flags & os.O_ACCMODE and self._is_running(node):
+        if flags & os.O_TRUNC and not flags & os.O_ACCMODE and self._files.is_running(node):
             # The kernel finds that out only after the open has truncated the file.
             raise fs_error(errno.ETXTBSY)
-        return self._add_handle(open_file(self._state, node, flags))
-
-    def _is_running(self, node: File) -> bool:
-        """Tell whether a program runs that is the file `node`."""
-        handles = self._handles.copy().values()
-        return any(handle.node is node and handle.flags & FMODE_EXEC for handle in handles)
+        return self._files.add(open_file(self._state, node, flags))
 
     def slow_open(self, nodeid: NodeId, flags: int) -> bool:
         writes = flags & os.O_ACCMODE
@@ -221,15 +210,15 @@ class UnionFs:
         node, st, fd = dirops.create(self._state, d, name, mode, real_flags(flags), umask, uid, gid)
         handle = Handle(node, fd, flags)
         handle.plain = not st.st_mode & _SUID_SGID
-        return self._attr(node, st), self._add_handle(handle)
+        return self._attr(node, st), self._files.add(handle)
 
     def read(self, fh: Fh, offset: int, size: int) -> bytes:
-        fd = current_fd(self._state, self._handle(fh))
+        fd = current_fd(self._state, self._files.require(fh))
         with self.gate.outside():
             return os.pread(fd, size, offset)
 
     def read_nowait(self, fh: Fh, offset: int, size: int) -> Buffer | None:
-        fd = current_fd(self._state, self._handle(fh))
+        fd = current_fd(self._state, self._files.require(fh))
         buffer = bytearray(size)
         try:
             done = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
@@ -242,7 +231,7 @@ class UnionFs:
         return buffer if done == size else memoryview(buffer)[:done]
 
     def write(self, fh: Fh, offset: int, data: Buffer) -> int:
-        handle = self._handle(fh)
+        handle = self._files.require(fh)
         if not handle.writable:
             raise fs_error(errno.EBADF)
         fd = current_fd(self._state, handle)
@@ -254,10 +243,10 @@ class UnionFs:
         return total
 
     def flush(self, fh: Fh) -> None:
-        self._handle(fh)
+        self._files.require(fh)
 
     def fsync(self, fh: Fh, datasync: bool) -> None:
-        handle = self._handle(fh)
+        handle = self._files.require(fh)
         if self._state.config.volatile or handle.node.real.layer.settled:
             return
         fd = current_fd(self._state, handle)
@@ -268,24 +257,22 @@ class UnionFs:
                 os.fsync(fd)
 
     def release(self, fh: Fh) -> None:
-        handle = self._handles.pop(fh, None)
+        handle = self._files.remove(fh)
         if handle is not None:
             self._table.note_release(handle.node, handle)
             if handle.node.unlinked:
                 leave_shelter(self._state, handle.node)
-            if self._room > self._least_room:
-                self._room = max(self._least_room, len(self._handles))
 
     def readinto(self, fh: Fh, offset: int, view: memoryview, wait: bool) -> int | None:
-        fd = current_fd(self._state, self._handle(fh))
+        fd = current_fd(self._state, self._files.require(fh))
         return read_into(self._state, fd, view, offset, wait=wait)
 
     def fileno(self, fh: Fh) -> int:
         """Return the fd of the real file behind `fh`, which is valid until `release`."""
-        return current_fd(self._state, self._handle(fh))
+        return current_fd(self._state, self._files.require(fh))
 
     def backing(self, fh: Fh) -> Backing | None:
-        handle, state = self._handle(fh), self._state
+        handle, state = self._files.require(fh), self._state
         node = handle.node
         upper = node.real.layer.is_upper or node.orphan is not None
         if not upper and node.is_small():
@@ -303,7 +290,7 @@ class UnionFs:
         if type(node) is not File or not node.is_small() or not state.reads_all:
             return None
         version, size = node.changed, node.found_size
-        fh = self._add_handle(Handle(node, None, flags))
+        fh = self._files.add(Handle(node, None, flags))
         try:
             data = found_content(state, node, size, None, wait=wait) if size else None
         except BlockingIOError:
@@ -311,31 +298,31 @@ class UnionFs:
         return fh, version, data
 
     def first_content(self, fh: Fh, limit: int, wait: bool) -> bytearray | None:
-        handle = self._handle(fh)
+        handle = self._files.require(fh)
         size = handle.node.found_size
         if not 0 < size <= limit:
             return None
         return found_content(self._state, handle.node, size, handle.fd, wait=wait)
 
     def is_as_found(self, fh: Fh) -> bool:
-        return self._handle(fh).node.found_size >= 0
+        return self._files.require(fh).node.found_size >= 0
 
     def lasting_version(self, fh: Fh) -> int | None:
-        handle = self._handle(fh)
+        handle = self._files.require(fh)
         node = handle.node
         if handle.writable or node.real.layer.is_upper or node.orphan is not None:
             return None
         return handle.changed if self._state.layers_immutable else None
 
     def version(self, fh: Fh) -> int:
-        return self._handle(fh).changed
+        return self._files.require(fh).changed
 
     def is_current(self, fh: Fh, nodeid: NodeId, version: int) -> bool:
-        node = self._handle(fh).node
+        node = self._files.require(fh).node
         return node is self._table.nodes.get(nodeid) and node.changed == version
 
     def is_of(self, fh: Fh, nodeid: NodeId) -> bool:
-        return self._handle(fh).node is self._table.nodes.get(nodeid)
+        return self._files.require(fh).node is self._table.nodes.get(nodeid)
 
     def will_stay(self, nodeid: NodeId, version: int) -> bool:
         node = self._table.file(nodeid)
@@ -345,13 +332,13 @@ class UnionFs:
         return renew_file(self._state, self._table.file(nodeid))
 
     def drop_suid(self, fh: Fh, writer: Credentials) -> bool:
-        return drop_suid(self._state, current_fd(self._state, self._handle(fh)), writer)
+        return drop_suid(self._state, current_fd(self._state, self._files.require(fh)), writer)
 
     def only_appends(self, fh: Fh) -> bool:
-        return only_appends(current_fd(self._state, self._handle(fh)))
+        return only_appends(current_fd(self._state, self._files.require(fh)))
 
     def has_suid(self, fh: Fh) -> bool:
-        return has_suid(current_fd(self._state, self._handle(fh)))
+        return has_suid(current_fd(self._state, self._files.require(fh)))
 
     def tmpfile(
         self, parent: NodeId, mode: int, flags: int, umask: int, uid: int, gid: int
@@ -360,18 +347,18 @@ class UnionFs:
         node, st, fd = dirops.make_nameless(
             self._state, d, mode, real_flags(flags), umask, uid, gid
         )
-        return self._attr(node, st), self._add_handle(Handle(node, fd, flags))
+        return self._attr(node, st), self._files.add(Handle(node, fd, flags))
 
     def fallocate(self, fh: Fh, mode: int, offset: int, length: int) -> None:
-        extents.fallocate(self._state, self._handle(fh), mode, offset, length)
+        extents.fallocate(self._state, self._files.require(fh), mode, offset, length)
 
     def lseek(self, fh: Fh, offset: int, whence: int) -> int:
-        return extents.lseek(self._state, self._handle(fh), offset, whence)
+        return extents.lseek(self._state, self._files.require(fh), offset, whence)
 
     def copy_range(
         self, fh: Fh, offset: int, target_fh: Fh, target_offset: int, length: int
     ) -> int:
-        source, target = self._handle(fh), self._handle(target_fh)
+        source, target = self._files.require(fh), self._files.require(target_fh)
         return extents.copy_range(self._state, source, offset, target, target_offset, length)
 
     def statx(self, nodeid: NodeId, mask: int) -> tuple[Attr, bytearray]:
@@ -421,18 +408,18 @@ class UnionFs:
                 os.fsync(fd)
 
     def opendir(self, nodeid: NodeId) -> Fh:
-        fh = next(self._next_fh)
-        self._dir_handles[fh] = self._table.directory(nodeid)
+        fh = self._files.new_fh()
+        self._dirs[fh] = self._table.directory(nodeid)
         return fh
 
     def readdir(self, fh: Fh, offset: int) -> Iterator[DirEntry]:
-        return list_dir(self._state, self._dir_handle(fh), offset)
+        return list_dir(self._state, self._dir(fh), offset)
 
     def fsyncdir(self, fh: Fh) -> None:
-        self.syncdir(self._dir_handle(fh).nodeid)
+        self.syncdir(self._dir(fh).nodeid)
 
     def releasedir(self, fh: Fh) -> None:
-        self._dir_handles.pop(fh, None)
+        self._dirs.pop(fh, None)
 
     # -- extended attributes --
 
@@ -457,16 +444,15 @@ class UnionFs:
         self._state.transport_counters = others
 
     def counters(self) -> dict[str, int]:
-        self._state.counts["handles"] = len(self._handles) + len(self._dir_handles)
+        self._state.counts["handles"] = len(self._files.by_fh) + len(self._dirs)
         return counters(self._state)
 
     def writing(self) -> list[bytes]:
-        return paths_open_for_writing(self._state, self._handles.copy().values())
+        return paths_open_for_writing(self._state, self._files.all())
 
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         with self._freezing:
-            handles = self._handles
-            return freeze(self._state, lambda: handles.copy().values(), upper_to, ahead=ahead)
+            return freeze(self._state, self._files.all, upper_to, ahead=ahead)
 
     def restore(self, path: bytes, *, dry_run: bool = False) -> Restored:
         return restore(self._state, path, dry_run=dry_run)
@@ -478,9 +464,9 @@ class UnionFs:
         if self._closed:
             return
         self._closed = True
-        self._handles.clear()
-        self._dir_handles.clear()
-        self._state.fds.relief = bool  # which refers to this object
+        self._files.by_fh.clear()
+        self._dirs.clear()
+        self._state.fds.relief = bool  # so that the state does not refer to its own open files
         close_state(self._state, write_back=write_back)
 
     # -- inside --
@@ -529,6 +515,10 @@ class UnionFs:
             uid, gid = self._state.owners.shown(layer_of(node), st)
         return Attr(node.nodeid, node.st_ino, nlink, uid, gid, blocks, st)
 
+    def close_idle(self) -> bool:
+        """Close the fds of open files that can get another one; tell whether there were any."""
+        return self._files.close_idle()
+
     def _data_blocks(self, node: File, blocks: int) -> int:
         data = node.data
         if data is None:
@@ -540,40 +530,11 @@ class UnionFs:
         except OSError:
             return blocks  # open(2) will report the error
 
-    def _add_handle(self, handle: Handle) -> Fh:
-        fh = next(self._next_fh)
-        self._handles[fh] = handle
-        self._table.note_open(handle.node, handle)
-        if len(self._handles) > self._room:
-            self.close_idle()
-            self._room = len(self._handles) + self._least_room // 2
-        return fh
-
-    def close_idle(self) -> bool:
-        """Close the fds behind handles that can get another one; tell whether there were any.
-
-        A file is opened again by its name when a request reads or writes it.
-        """
-        if not self._state.layers_immutable:
-            return False
-        closed = False
-        for handle in list(self._handles.values()):
-            if handle.fd is not None and handle.fd is not handle.node.orphan:
-                handle.fd = None
-                closed = True
-        return closed
-
-    def _handle(self, fh: Fh) -> Handle:
-        handle = self._handles.get(fh)
-        if handle is None:
+    def _dir(self, fh: Fh) -> Dir:
+        d = self._dirs.get(fh)
+        if d is None:
             raise fs_error(errno.EBADF)
-        return handle
-
-    def _dir_handle(self, fh: Fh) -> Dir:
-        handle = self._dir_handles.get(fh)
-        if handle is None:
-            raise fs_error(errno.EBADF)
-        return handle
+        return d
 
 
 def node_is_regular(node: Node) -> bool:
