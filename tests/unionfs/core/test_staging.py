@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import struct
@@ -14,7 +13,8 @@ import pytest
 from tests.helpers.calls import FS_APPEND_FL, get_flags, set_flags
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import require_root, run
+from tests.helpers.mounts import require_root
+from tests.helpers.power import Disk
 from tests.helpers.small_disks import small_disk
 from tests.helpers.unions import core, errno_of, nodeid, state
 from unionfs.core import file as file_module
@@ -273,13 +273,13 @@ def test_a_large_file_shares_its_data_where_the_filesystem_can(tmp_path: Path, k
         assert (before.f_bfree - after.f_bfree) * before.f_frsize < size // 4
 
 
-@pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="xfsprogs is not here")
 def test_on_xfs_a_copy_is_whole_after_a_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_root()
     content = {f"f{number:02}": f"content of {number}" * 500 for number in range(30)}
-    with small_disk(tmp_path, "xfs", 320 << 20) as top:
+    disk = Disk(tmp_path, "xfs")
+    with disk.mounted() as top:
         layers = Layers(top / "layers", content)
         os.sync()
         monkeypatch.setattr(setup, "syncfs", lambda _fd: None)
@@ -290,26 +290,13 @@ def test_on_xfs_a_copy_is_whole_after_a_crash(
                     fd = os.open(layers.upper, os.O_RDONLY)
                     os.fsync(fd)
                     os.close(fd)
-        _crash(top)
-        run("umount", top)
-        run("mount", "-o", "loop", tmp_path / "image", top)
+        disk.cut()
+    with disk.mounted():
         copies = [path for path in layers.upper.iterdir() if path.is_file()]
         assert len(copies) > 20
         for path in copies:
             assert path.read_text() == content[path.name]
             assert path.stat().st_mode & 0o777 in (0o600, 0o644)
-
-
-def _crash(top: Path) -> None:
-    """Stop the XFS at `top` as a crash does: what was not written yet is lost.
-
-    Source: XFS_IOC_GOINGDOWN, XFS_FSOP_GOING_FLAGS_NOLOGFLUSH of fs/xfs/libxfs/xfs_fs.h.
-    """
-    fd = os.open(top, os.O_RDONLY)
-    try:
-        fcntl.ioctl(fd, 0x8004587D, struct.pack("=I", 2))
-    finally:
-        os.close(fd)
 
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)  # cap_net_raw, version 2
