@@ -2,7 +2,7 @@
 
 And what a command of `pyunion` reported as done is there.
 
-The upper, or the store, lies on an ext4 of its own, which is shut down without writing its
+The upper, or the store, lies on a filesystem of its own, which is shut down without writing its
 log, as a machine that loses its power would leave it, and mounted anew: what had not reached
 the disk is gone.
 """
@@ -10,90 +10,51 @@ the disk is gone.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 import random
-import shutil
-import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from layerstore import Store
 from layerstore.operations.check import check
-from tests.conformance.tree import build, file
+from tests.conformance import tree as layer_tree
 from tests.helpers.cli import Cli
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.images import add_image
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import helper_environment, mounted_union, require_root, run, wait_until
+from tests.helpers.mounts import helper_environment, mounted_union, require_root, run
+from tests.helpers.power import Disk
 from tests.helpers.unions import in_a_thread
 from tests.layerstore.image_archives import tar_of
-from unionfs.core import copy_up
+from unionfs.core import copy_up, setup
+from unionfs.core.config import WhiteoutForm
 from unionfs.core.metadata import set_mark
 from unionfs.core.owner_rights import Place
 from unionfs.syscalls.writeback import is_ordered
 
-SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
-NO_LOG_FLUSH = 2
-
-SIZE = 256 << 20  # bytes; on less nothing is staged ahead
 FILES = 60
 
 
-class Disk:
-    """An ext4 whose power can be cut."""
-
-    def __init__(self, base: Path, options: tuple[str, ...]) -> None:
-        self.image, self.top = base / "disk", base / "top"
-        self.top.mkdir()
-        with self.image.open("wb") as out:
-            out.truncate(SIZE)
-        run("mkfs.ext4", "-q", "-F", *options, self.image)
-
-    def mount(self, *options: str) -> None:
-        run("mount", "-o", ",".join(("loop", *options)), self.image, self.top)
-
-    def unmount(self) -> None:
-        """Unmount for good: the same image mounted again would be the one without power."""
-
-        def unmounted() -> bool:
-            return run("umount", self.top, check=False).returncode == 0
-
-        wait_until(unmounted, f"umount {self.top}")
-
-    def cut(self) -> None:
-        fd = os.open(self.top, os.O_RDONLY)
-        try:
-            fcntl.ioctl(fd, SHUTDOWN, struct.pack("=I", NO_LOG_FLUSH))
-        finally:
-            os.close(fd)
-
-    @contextlib.contextmanager
-    def mounted(self, *options: str) -> Iterator[Path]:
-        self.mount(*options)
-        try:
-            yield self.top
-        finally:
-            self.unmount()
-
-
 @pytest.mark.parametrize(
-    ("made", "mounted", "ordered"),
+    ("kind", "mounted", "ordered"),
     [
-        ((), (), True),
-        ((), ("data=journal",), True),
-        ((), ("data=writeback",), False),
-        (("-O", "^has_journal"), (), False),
+        ("ext4", (), True),
+        ("ext4", ("data=journal",), True),
+        ("writeback", (), False),
+        ("no journal", (), False),
     ],
-    ids=["ordered", "journal", "writeback", "no journal"],
 )
 def test_which_ext4_keeps_the_order(
-    tmp_path: Path, made: tuple[str, ...], mounted: tuple[str, ...], ordered: bool
+    tmp_path: Path, kind: str, mounted: tuple[str, ...], ordered: bool
 ) -> None:
     require_root()
-    with Disk(tmp_path, made).mounted(*mounted) as top:
+    with Disk(tmp_path, kind).mounted(*mounted) as top:
         fd = os.open(top, os.O_RDONLY)
         try:
             assert is_ordered(fd) is ordered
@@ -101,9 +62,9 @@ def test_which_ext4_keeps_the_order(
             os.close(fd)
 
 
-@pytest.mark.parametrize("mounted", ["data=ordered", "data=writeback"])
+@pytest.mark.parametrize("kind", ["ext4", "writeback"])
 @pytest.mark.parametrize("seed", range(3))
-def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int, mounted: str) -> None:
+def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int, kind: str) -> None:
     """Where the disk keeps no order by itself, each copy takes an fsync(2)."""
     require_root()
     chance = random.Random(seed)
@@ -111,9 +72,11 @@ def test_copies_survive_whole_or_not_at_all(tmp_path: Path, seed: int, mounted: 
     for name in chance.sample(sorted(old), 4):
         old[name] *= 100  # of some MiB, which are written while they are copied
     lower = tmp_path / "lower"
-    build([file(name, data, mode=0o600) for name, data in old.items()], os.fsencode(lower))
-    disk = Disk(tmp_path, ())
-    disk.mount(mounted)
+    layer_tree.build(
+        [layer_tree.file(name, data, mode=0o600) for name, data in old.items()], os.fsencode(lower)
+    )
+    disk = Disk(tmp_path, kind)
+    disk.mount()
     try:
         upper, work = disk.top / "upper", disk.top / "work"
         upper.mkdir()
@@ -163,7 +126,7 @@ def test_metacopies_survive_whole_without_a_journal(
             os.close(fd)
         write_mark(place, attribute, value)
 
-    disk, names = Disk(tmp_path, ("-O", "^has_journal")), [f"f{n:02}" for n in range(30)]
+    disk, names = Disk(tmp_path, "no journal"), [f"f{n:02}" for n in range(30)]
     with disk.mounted() as top:
         content = {name: f"content of {name} " * 300 for name in names}
         layers = Layers(top / "layers", content | {f"new-{name}": "another" for name in names})
@@ -180,10 +143,8 @@ def test_metacopies_survive_whole_without_a_journal(
             upper = os.open(layers.upper, os.O_RDONLY)
             fsync(upper)
             os.close(upper)
-            # What has reached the disk, which a machine without power has.
-            shutil.copyfile(disk.image, tmp_path / "after")
-    run("e2fsck", "-fy", tmp_path / "after", check=False)
-    shutil.copyfile(tmp_path / "after", disk.image)
+            monkeypatch.setattr(setup, "syncfs", lambda _fd: None)
+        disk.cut()
     with disk.mounted():
         for name in names:
             there = name if change == "chmod" else f"new-{name}"
@@ -191,9 +152,130 @@ def test_metacopies_survive_whole_without_a_journal(
             assert layers.look()[there.encode()].content == content[name].encode()
 
 
+def _deleted(tree: CoreDriver, name: str) -> None:
+    tree.unlink(f"{name}/old".encode())
+    tree.rmdir(name.encode())
+
+
+def _deleted_beside_another(tree: CoreDriver, name: str) -> None:
+    _deleted(tree, name)
+    tree.mkdir(f"new-{name}".encode(), 0o755)
+
+
+def _emptied_beside_another(tree: CoreDriver, name: str) -> None:
+    tree.unlink(f"{name}/old".encode())
+    tree.mkdir(f"new-{name}".encode(), 0o755)
+
+
+def _moved_over(tree: CoreDriver, name: str) -> None:
+    with contextlib.suppress(OSError):  # the power fails in the middle
+        tree.rename(f"new-{name}".encode(), name.encode(), 0)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A `change` of a directory that takes a mark on it, and what it is called after that.
+
+    It shows what it did `before`, or `what` is in it then.  `settings` are those of the union.
+    """
+
+    change: Callable[[CoreDriver, str], object]
+    before: Callable[[CoreDriver, str], object]
+    now: str
+    what: tuple[bytes, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+MARKED = {
+    "made over a whiteout": Marked(lambda t, name: t.mkdir(name.encode(), 0o755), _deleted, "", ()),
+    "renamed": Marked(
+        lambda t, name: t.rename(name.encode(), f"there-{name}".encode(), 0),
+        lambda t, name: t.chmod(name.encode(), 0o750),
+        "there-",
+        (b"old",),
+    ),
+    "renamed over a whiteout": Marked(
+        lambda t, name: t.rename(f"new-{name}".encode(), name.encode(), 0),
+        _deleted_beside_another,
+        "",
+        (),
+    ),
+    "renamed over whiteouts": Marked(
+        _moved_over,
+        _emptied_beside_another,
+        "",
+        (),
+    ),
+    "emptied": Marked(
+        lambda t, name: t.unlink(f"{name}/old".encode()),
+        lambda t, name: t.chmod(name.encode(), 0o750),
+        "",
+        (),
+        {"whiteout": WhiteoutForm.XATTR},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", MARKED)
+@pytest.mark.parametrize("kind", ["no journal", "writeback", "xfs", "btrfs"])
+def test_a_directory_keeps_the_mark_that_its_name_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, kind: str
+) -> None:
+    """The inode of each was written before it had the mark, and its name is on disk."""
+    require_root()
+    marked, names = MARKED[way], [f"d{n:02}" for n in range(30)]
+    disk = Disk(tmp_path, kind)
+    setxattr, rename = os.setxattr, os.rename
+
+    def early(path: int | bytes, *words: Any, **given: Any) -> None:
+        fd = os.dup(path) if isinstance(path, int) else os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        setxattr(path, *words, **given)
+
+    def no_rename(source: bytes, *words: Any, **given: Any) -> None:
+        if source.startswith(b"new-"):
+            raise OSError(errno.EIO, "the power fails")
+        rename(source, *words, **given)
+
+    def sync(*folders: Path) -> None:
+        for folder in folders:
+            fd = os.open(folder, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+
+    with disk.mounted() as top:
+        layers = Layers(top / "layers", {name: {"old": "of the lower"} for name in names})
+        with layers.union(**marked.settings) as tree:
+            for name in names:
+                marked.before(tree, name)
+            os.sync()
+            monkeypatch.setattr(os, "setxattr", early)
+            if marked.change is _moved_over:
+                monkeypatch.setattr(os, "rename", no_rename)
+            for name in names:
+                marked.change(tree, name)
+            monkeypatch.undo()
+            # An fsync(2) of the directories with the marks would write these, too.
+            inside = list(layers.upper.iterdir()) if way == "emptied" else []
+            sync(*inside, layers.upper)
+            monkeypatch.setattr(setup, "syncfs", lambda _fd: None)
+        disk.cut()
+    with disk.mounted():
+        shown = layers.look(**marked.settings)
+        wrong = {
+            name: seen
+            for name in names
+            if (there := (marked.now + name).encode()) in shown
+            and (seen := tuple(p for p in shown if p.startswith(there + b"/")))
+            != tuple(there + b"/" + entry for entry in marked.what)
+        }
+    assert wrong == {}
+
+
 def test_what_a_command_reported_as_done_is_there(tmp_path: Path) -> None:
     require_root()
-    disk = Disk(tmp_path, ())
+    disk = Disk(tmp_path)
     disk.mount()
     try:
         pyunion = Cli(disk.top / "store", sync=True)
@@ -264,7 +346,7 @@ os._exit(0)  # as a killed process, without the last sync of a database that is 
 def test_a_container_that_was_not_synced_leaves_nothing(tmp_path: Path, whose: str) -> None:
     """Its directory reached the disk, and its row did not: the lease on it has to."""
     require_root()
-    disk = Disk(tmp_path, ())
+    disk = Disk(tmp_path)
     disk.mount()
     try:
         root = disk.top / "store"

@@ -25,6 +25,7 @@ from unionfs.core.inode import NOTHING_LOST, Data, Dir, File, in_upper
 from unionfs.core.layer import Fd, RealDir, lstat_at, open_path
 from unionfs.core.link_index import LinkIndex, encode_delta
 from unionfs.core.lookup import load_locked
+from unionfs.core.marks_on_disk import secure_marks, waits_for_marks
 from unionfs.core.metadata import copy_metadata, set_mark, set_xattr, users_own
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import past_marks, protect, refuse, require_protectable
@@ -70,12 +71,6 @@ def is_slow_copy(state: State, node: File, size: int, *, metadata_only: bool = F
     if ahead is not None and ahead.is_ready(node, metadata_only=metadata_only):
         return False
     return size > (_QUICK_BYTES if state.write_back_ns < _QUICK_NS else 0)
-
-
-def waits_for_marks(state: State) -> bool:
-    """Tell whether the marks of a metacopy have to be written to disk before its name."""
-    writable = state.writable
-    return writable is not None and not (writable.upper.journalled or state.config.volatile)
 
 
 def source_bytes(node: File) -> int:
@@ -129,6 +124,8 @@ def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
             ino = os.stat(staged).st_ino
             protected = marks_at(source.fd(), b"")
             require_protectable((staged, None), protected)
+            if stored.marks:  # its owner and mode, not only what tells its st_ino
+                secure_marks(state, staged)
             publish_locked(state, parent, d.name, name)
             protect((staged, None), protected)
             d.keep_ctime(st, os.stat(staged))
@@ -423,7 +420,7 @@ def redirect_data(state: State, node: File) -> None:
             value = b"/" + b"/".join(lower_names(node))
             set_mark((fd, name), state.marks.redirect, value)
             if waits_for_marks(state):
-                os.fsync(open_node(state, node, os.O_RDONLY, metacopy=True, widen=True))
+                secure_marks(state, open_node(state, node, os.O_RDONLY, metacopy=True, widen=True))
 
 
 def is_cut_short(state: State, node: File) -> bool:

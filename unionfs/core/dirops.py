@@ -17,8 +17,9 @@ from collections.abc import Callable
 
 from unionfs.core.copy_up import copy_up_dir, copy_up_file, mark_impure, redirect_data
 from unionfs.core.inode import ABSENT, WHITED_OUT, Dir, File, Node, empty, union_ino
-from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, lstat_at
+from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, lstat_at, open_dir
 from unionfs.core.lookup import NodeStat, add_alias, load_locked, reread_name_locked
+from unionfs.core.marks_on_disk import secure_marks, waits_for_marks
 from unionfs.core.metadata import set_mark
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
@@ -182,7 +183,7 @@ def _make_staged(
                 fd = maker(place, staged, mode)
         is_dir = stat.S_ISDIR(mode)
         if is_dir and whited_out:
-            set_mark((place, staged), state.marks.opaque, b"y")
+            _make_opaque(state, place, staged)
         if shelter is not None:
             as_owner(
                 lambda: os.rename(staged, staged, src_dir_fd=place, dst_dir_fd=work.fd),
@@ -199,6 +200,13 @@ def _make_staged(
         if shelter is not None:
             work.discard(shelter)
     return fd, lstat_at(upper_fd, name)
+
+
+def _make_opaque(state: State, place: int, staged: bytes) -> None:
+    set_mark((place, staged), state.marks.opaque, b"y")
+    if waits_for_marks(state):
+        fd = as_owner(lambda: open_dir(staged, place), (place, staged))
+        secure_marks(state, fd)
 
 
 def _make_twin(work: WorkDir, upper_fd: int, name: bytes) -> Fd:

@@ -31,6 +31,7 @@ from unionfs.core.dirops import check_new_name
 from unionfs.core.inode import Dir, File, Found, Node, in_upper
 from unionfs.core.layer import Fd, RealDir
 from unionfs.core.lookup import find_locked, load_locked
+from unionfs.core.marks_on_disk import mark_before_name, secure_marks
 from unionfs.core.metadata import copy_metadata, set_mark, users_own
 from unionfs.core.owner_rights import as_owner, upper_names
 from unionfs.core.protection import refuse, require_changeable
@@ -282,7 +283,7 @@ def _prepare(state: State, end: End, other: End) -> None:
             if upper.xwhiteouts:
                 # The mark is opaque=x already.  With opaque=y its whiteouts would be files.
                 raise fs_error(errno.EXDEV)
-            set_mark((upper.fd(), None), state.marks.opaque, b"y")
+            mark_before_name(state, upper.fd(), state.marks.opaque, b"y")
     mark_impure(state, other.parent)
 
 
@@ -298,6 +299,7 @@ def _redirect(state: State, d: Dir) -> None:
     except OSError as error:
         refuse(marks_at(d.require_upper().fd(), b""))  # rename(2) fails in this way, too
         raise fs_error(errno.EXDEV) from error
+    secure_marks(state, d.require_upper().fd())
     d.redirect = redirect
 
 
@@ -322,7 +324,7 @@ def _clear_target(state: State, target: End) -> None:
     try:
         staged = work.make_dir(name)
         copy_metadata((fd, None), (staged, None), os.stat(fd), users_own(state.marks))
-        set_mark((staged, None), state.marks.opaque, b"y")
+        mark_before_name(state, staged, state.marks.opaque, b"y")
         dst = target.fd()
         as_owner(
             lambda: renameat2(work.fd, name, dst, target.name, RENAME_EXCHANGE),
@@ -340,7 +342,7 @@ def _remove_whiteouts(state: State, upper: RealDir, whiteouts: list[bytes]) -> N
         raise fs_error(errno.EXDEV)
     fd = upper.fd()
     was = os.stat(fd)
-    set_mark((fd, None), state.marks.opaque, b"y")
+    mark_before_name(state, fd, state.marks.opaque, b"y")
     for name in whiteouts:
         as_owner(partial(os.unlink, name, dir_fd=fd), (fd, None))
     utimens_at(fd, None, was.st_atime_ns, was.st_mtime_ns)

@@ -17,11 +17,11 @@ from unionfs.core.copy_up import (
     copy_up_file,
     is_slow_copy,
     source_bytes,
-    waits_for_marks,
 )
 from unionfs.core.file import Handle, OpenFiles, current_fd, drop_suid, open_fd, reopen
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import Fd
+from unionfs.core.marks_on_disk import waits_for_marks
 from unionfs.core.owner_rights import modes_settled
 from unionfs.core.protection import require_changeable
 from unionfs.core.real_file import at_rest

@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 
+from unionfs.core.config import OverrideStat
 from unionfs.core.file_marks import note_names, origin_of, refuse_lost_data
 from unionfs.core.inode import File, in_upper
 from unionfs.core.layer import Fd, open_untouched
 from unionfs.core.link_index import LinkIndex, entry_name
+from unionfs.core.marks_on_disk import waits_for_marks
 from unionfs.core.metadata import copy_metadata, every, set_mark, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import Place
@@ -227,13 +229,15 @@ def _attributes(copy: Copy) -> Sequence[str]:
 def is_unsafe(staged: Staged) -> bool:
     """Tell whether `staged` has to be on disk before its name is, and may not be.
 
-    A metacopy without its marks would be an empty file.  A journal has them before the name.
+    A metacopy without its marks would be an empty file, and so would a device that is stored
+    as an empty file with a mark.
     """
     copy = staged.copy
-    if staged.fd is None or staged.safe or not copy.st.st_size:
+    if staged.fd is None or staged.safe:
         return False
-    if copy.metacopy and copy.writable.upper.journalled:
-        return False
+    if copy.metacopy or not copy.st.st_size:
+        marked = copy.metacopy or copy.state.config.override is not OverrideStat.NONE
+        return marked and waits_for_marks(copy.state)
     return not copy.state.config.volatile
 
 

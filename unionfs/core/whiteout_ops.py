@@ -16,14 +16,13 @@ from functools import partial
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.inode import LOWER, UPPER_OVER_LOWER, Dir
 from unionfs.core.layer import Fd
-from unionfs.core.metadata import set_mark
+from unionfs.core.marks_on_disk import mark_before_name, stage_xattr_whiteout
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import refuse
 from unionfs.core.state import State
 from unionfs.core.whiteout import (
     make_aufs_whiteout,
     make_char_whiteout,
-    make_xattr_whiteout,
     remove_aufs_whiteout,
 )
 from unionfs.core.workdir import WorkDir
@@ -38,7 +37,7 @@ def stage_whiteout(state: State, d: Dir) -> bytes:
     name = work.new_name()
     if writable.whiteout_form is WhiteoutForm.XATTR:
         allow_xattr_whiteouts(state, d)
-        make_xattr_whiteout(state.marks, work.fd, name)
+        stage_xattr_whiteout(state, work, name)
     else:
         _link_whiteout(work, work.fd, name)
     return name
@@ -48,7 +47,7 @@ def allow_xattr_whiteouts(state: State, d: Dir) -> None:
     """Mark the upper directory of `d` opaque=x: empty files in it may be whiteouts."""
     upper = d.require_upper()
     if not upper.xwhiteouts:
-        set_mark((upper.fd(), None), state.marks.opaque, b"x")
+        mark_before_name(state, upper.fd(), state.marks.opaque, b"x")
         upper.xwhiteouts = True
 
 
