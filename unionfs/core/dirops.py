@@ -29,6 +29,7 @@ from unionfs.core.workdir import WorkDir
 from unionfs.core.xattr_ids import DEFAULT_ACL
 from unionfs.errors import fs_error
 from unionfs.light_logging import Logger
+from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod
 from unionfs.syscalls.lowered import keeping_sgid
@@ -39,6 +40,15 @@ _SGID = stat.S_ISGID
 _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Maker = Callable[[int, bytes, int], Fd | None]  # dir_fd, name, mode
+
+
+class NewInode(NamedTuple):
+    """What is asked of a new inode: type and mode, the caller's umask, and the caller's ids."""
+
+    mode: int
+    umask: int
+    uid: int
+    gid: int
 
 
 def check_new_name(name: bytes) -> None:
@@ -54,17 +64,11 @@ def check_new_name(name: bytes) -> None:
 
 
 def make(
-    state: State,
-    parent: Dir,
-    name: bytes,
-    mode: int,
-    umask: int,
-    uid: int,
-    gid: int,
-    maker: Maker,
+    state: State, parent: Dir, name: bytes, new: NewInode, maker: Maker
 ) -> tuple[NodeStat, Fd | None]:
     """Make `name` in `parent` with `maker`; return the new inode, and its fd if it was opened."""
     check_new_name(name)
+    mode, umask, uid, gid = new
     if mode & _SGID:
         maker = _with_sgid(maker)
     upper = parent.upper or copy_up_dir(state, parent)
@@ -80,9 +84,8 @@ def make(
         gives = state.owners.gives_to(uid, gid)
         try:
             if found is WHITED_OUT or (gives and _server_checks(state)):
-                fd, st = _make_staged(
-                    state, parent, name, mode, uid, gid, maker, found is WHITED_OUT
-                )
+                new = NewInode(mode, 0, uid, gid)
+                fd, st = _make_staged(state, parent, name, new, maker, found is WHITED_OUT)
             else:
                 if gives:
                     with state.owners.creating(uid, gid):
@@ -139,31 +142,24 @@ def _server_checks(state: State) -> bool:
     return not state.require_upper().exchanges
 
 
-def _give(state: State, place: Fd, name: bytes, mode: int, uid: int, gid: int) -> None:
-    """Give what was just made beneath `place` to `uid`, and to `gid` unless that is inherited."""
-    if os.stat(place).st_mode & stat.S_ISGID:
-        gid = -1
-    else:
-        gid = state.owners.stored_gid(gid)
-    os.chown(name, state.owners.stored_uid(uid), gid, dir_fd=place, follow_symlinks=False)
-    if not stat.S_ISLNK(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-        kept = os.stat(name, dir_fd=place, follow_symlinks=False).st_mode | mode
+def _give(state: State, place: Fd, name: bytes, new: NewInode) -> None:
+    """Give what was just made beneath `place` to its user, and its group unless it inherits one."""
+    inherits = os.stat(place).st_mode & stat.S_ISGID
+    uid = state.owners.stored_uid(new.uid)
+    gid = -1 if inherits else state.owners.stored_gid(new.gid)
+    os.chown(name, uid, gid, dir_fd=place, follow_symlinks=False)
+    if not stat.S_ISLNK(new.mode) and new.mode & (stat.S_ISUID | stat.S_ISGID):
+        kept = os.stat(name, dir_fd=place, follow_symlinks=False).st_mode | new.mode
         os.chmod(name, stat.S_IMODE(kept), dir_fd=place)
 
 
 def _make_staged(
-    state: State,
-    parent: Dir,
-    name: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    maker: Maker,
-    whited_out: bool,
+    state: State, parent: Dir, name: bytes, new: NewInode, maker: Maker, whited_out: bool
 ) -> tuple[Fd | None, os.stat_result]:
-    """Make `name` aside, and move it there, in place of a whiteout if `whited_out`.
+    """Make `name` in the staging directory and rename it into the upper of `parent`.
 
-    A directory is made opaque before it is visible.
+    If `whited_out`, it takes the place of a whiteout; a directory is opaque before it is visible.
+    The umask is applied already.
     """
     work, upper_fd = state.require_upper().work, parent.require_upper().fd()
     staged = work.new_name()
@@ -175,13 +171,13 @@ def _make_staged(
             place = _make_twin(work, upper_fd, shelter)
         else:
             place = work.fd
-        if state.owners.gives_to(uid, gid) and _server_checks(state):
-            fd = maker(place, staged, mode)
-            _give(state, place, staged, mode, uid, gid)
+        if state.owners.gives_to(new.uid, new.gid) and _server_checks(state):
+            fd = maker(place, staged, new.mode)
+            _give(state, place, staged, new)
         else:
-            with state.owners.creating(uid, gid):
-                fd = maker(place, staged, mode)
-        is_dir = stat.S_ISDIR(mode)
+            with state.owners.creating(new.uid, new.gid):
+                fd = maker(place, staged, new.mode)
+        is_dir = stat.S_ISDIR(new.mode)
         if is_dir and whited_out:
             _make_opaque(state, place, staged)
         if shelter is not None:
@@ -233,25 +229,22 @@ def _has_default_acl(upper_fd: int, d: Dir) -> bool:
 
 
 def create(
-    state: State, parent: Dir, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
+    state: State, parent: Dir, name: bytes, new: NewInode, maker: Maker
 ) -> tuple[File, os.stat_result, Fd]:
-    """Make the regular file `name` in `parent`; return it with an fd, opened with `flags`."""
-    if not state.owners.gives_to(uid, gid):
-        made = _created_plain(state, parent, name, mode, flags, umask)
-        if made is not None:
-            return made
-    mode |= stat.S_IFREG
-    (node, st), fd = make(state, parent, name, mode, umask, uid, gid, make_file(state, flags))
+    """Make the regular file `name` in `parent` with `maker`, which opens it; return the fd too."""
+    (node, st), fd = make(state, parent, name, new, maker)
     assert isinstance(node, File) and fd is not None
     return node, st, fd
 
 
-def _created_plain(
+def create_plain(
     state: State, parent: Dir, name: bytes, mode: int, flags: int, umask: int
 ) -> tuple[File, os.stat_result, Fd] | None:
-    """Make a regular file where nothing has the name; None, with nothing done, if it is otherwise.
+    """Make and open a regular file of the daemon's own user, where nothing has the name.
 
-    Most files are made so, and each needs no more than open(2) and fstat(2).
+    Returns None, with nothing done, if there is something, or if a new file inherits more
+    than a mode; `create` then makes it.  Most files are made so, and each needs no more than
+    open(2) and fstat(2).
     """
     if mode & _SGID or (umask and parent.default_acl is not False):
         return None
@@ -318,7 +311,7 @@ def make_symlink(target: bytes) -> Maker:
 
 
 def make_nameless(
-    state: State, parent: Dir, mode: int, flags: int, umask: int, uid: int, gid: int
+    state: State, parent: Dir, new: NewInode, flags: int
 ) -> tuple[File, os.stat_result, Fd]:
     """Make a regular file without a name in `parent`, opened with `flags`.
 
@@ -326,9 +319,10 @@ def make_nameless(
     """
     writable = state.require_upper()
     upper = copy_up_dir(state, parent)
-    if umask and not _has_default_acl(upper.fd(), parent):
-        mode &= ~umask
-    with state.owners.creating(uid, gid), keeping_sgid(mode):
+    mode = new.mode
+    if new.umask and not _has_default_acl(upper.fd(), parent):
+        mode &= ~new.umask
+    with state.owners.creating(new.uid, new.gid), keeping_sgid(mode):
         fd = Fd(os.open(b".", flags | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=upper.fd()))
     st = os.fstat(fd)
     node = File(parent, b"", upper, st)

@@ -147,12 +147,13 @@ class OverrideUnion(UnionFs):
     ) -> Attr:
         if stat.S_ISCHR(mode) and rdev == 0:
             raise OSError(errno.EPERM, "a character device 0:0 is a whiteout")
+        new = dirops.NewInode(mode, umask, uid, gid)
         maker = self._made_by(parent, dirops.make_node(0), uid, gid, rdev)
-        return self._make(parent, name, mode, umask, uid, gid, maker)
+        return self._make(parent, name, new, maker)
 
     def mkdir(self, parent: NodeId, name: bytes, mode: int, umask: int, uid: int, gid: int) -> Attr:
-        maker = self._made_by(parent, dirops.make_directory, uid, gid)
-        return self._make(parent, name, mode | stat.S_IFDIR, umask, uid, gid, maker)
+        new = dirops.NewInode(mode | stat.S_IFDIR, umask, uid, gid)
+        return self._make(parent, name, new, self._made_by(parent, dirops.make_directory, uid, gid))
 
     def symlink(self, parent: NodeId, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
         attr = super().symlink(parent, name, target, uid, gid)
@@ -168,11 +169,9 @@ class OverrideUnion(UnionFs):
     ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
         maker = self._made_by(parent, dirops.make_file(self._state, real_flags(flags)), uid, gid)
-        mode = stat.S_IFREG | stat.S_IMODE(mode)
-        found, fd = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
-        node = found[0]
-        assert isinstance(node, File) and fd is not None
-        return self._attr(*found), self._files.add(Handle(node, fd, flags))
+        new = dirops.NewInode(stat.S_IFREG | stat.S_IMODE(mode), umask, uid, gid)
+        node, st, fd = dirops.create(self._state, d, name, new, maker)
+        return self._attr(node, st), self._files.add(Handle(node, fd, flags))
 
     def tmpfile(
         self, parent: NodeId, mode: int, flags: int, umask: int, uid: int, gid: int

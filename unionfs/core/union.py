@@ -161,16 +161,16 @@ class UnionFs:
     def mknod(
         self, parent: NodeId, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> Attr:
-        maker = dirops.make_node(rdev)
-        return self._make(parent, name, mode, umask, uid, gid, maker)
+        new = dirops.NewInode(mode, umask, uid, gid)
+        return self._make(parent, name, new, dirops.make_node(rdev))
 
     def mkdir(self, parent: NodeId, name: bytes, mode: int, umask: int, uid: int, gid: int) -> Attr:
-        mode |= stat.S_IFDIR
-        return self._make(parent, name, mode, umask, uid, gid, dirops.make_directory)
+        new = dirops.NewInode(mode | stat.S_IFDIR, umask, uid, gid)
+        return self._make(parent, name, new, dirops.make_directory)
 
     def symlink(self, parent: NodeId, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
-        mode = stat.S_IFLNK | 0o777
-        return self._make(parent, name, mode, 0, uid, gid, dirops.make_symlink(target))
+        new = dirops.NewInode(stat.S_IFLNK | 0o777, 0, uid, gid)
+        return self._make(parent, name, new, dirops.make_symlink(target))
 
     def link(self, nodeid: NodeId, new_parent: NodeId, new_name: bytes) -> Attr:
         node, d = self._table.file(nodeid), self._table.directory(new_parent)
@@ -206,8 +206,14 @@ class UnionFs:
         self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
-        mode = stat.S_IMODE(mode)
-        node, st, fd = dirops.create(self._state, d, name, mode, real_flags(flags), umask, uid, gid)
+        state, mode, opened_with = self._state, stat.S_IMODE(mode), real_flags(flags)
+        made = None
+        if not state.owners.gives_to(uid, gid):
+            made = dirops.create_plain(state, d, name, mode, opened_with, umask)
+        if made is None:
+            new = dirops.NewInode(mode | stat.S_IFREG, umask, uid, gid)
+            made = dirops.create(state, d, name, new, dirops.make_file(state, opened_with))
+        node, st, fd = made
         handle = Handle(node, fd, flags)
         handle.plain = not st.st_mode & _SUID_SGID
         return self._attr(node, st), self._files.add(handle)
@@ -344,9 +350,8 @@ class UnionFs:
         self, parent: NodeId, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
-        node, st, fd = dirops.make_nameless(
-            self._state, d, mode, real_flags(flags), umask, uid, gid
-        )
+        new = dirops.NewInode(mode, umask, uid, gid)
+        node, st, fd = dirops.make_nameless(self._state, d, new, real_flags(flags))
         return self._attr(node, st), self._files.add(Handle(node, fd, flags))
 
     def fallocate(self, fh: Fh, mode: int, offset: int, length: int) -> None:
@@ -471,18 +476,9 @@ class UnionFs:
 
     # -- inside --
 
-    def _make(
-        self,
-        parent: NodeId,
-        name: bytes,
-        mode: int,
-        umask: int,
-        uid: int,
-        gid: int,
-        maker: dirops.Maker,
-    ) -> Attr:
+    def _make(self, parent: NodeId, name: bytes, new: dirops.NewInode, maker: dirops.Maker) -> Attr:
         d = self._table.directory(parent)
-        found, _ = dirops.make(self._state, d, name, mode, umask, uid, gid, maker)
+        found, _ = dirops.make(self._state, d, name, new, maker)
         return self._attr(*found)
 
     def _hold(self, node: Node, st: os.stat_result) -> Attr:
