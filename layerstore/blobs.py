@@ -12,9 +12,11 @@ Source: image-spec image-layout.md "Blobs".
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -81,11 +83,23 @@ class BlobStore(Part):
         self._durability.directory(self._directory)
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Open the blob `digest` for reading; the caller closes it.  Raises NotFound."""
+        """Open the blob `digest` for reading; the caller closes it.
+
+        Raises NotFound, and DigestMismatch if there is something that is no file.
+        """
         try:
-            return open(self.path(digest), "rb")
+            # It does not wait for what may write to a FIFO.
+            fd = os.open(self.path(digest), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             raise _missing(digest) from None
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):
+                raise
+            raise _no_file(digest) from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise _no_file(digest)
+        return open(fd, "rb")
 
     def read(self, digest: Digest) -> bytes:
         """Return the content of a blob that is a document.
@@ -163,8 +177,28 @@ class BlobStore(Part):
     def all(self) -> Iterator[Digest]:
         """Yield the digest of every blob."""
         for name in sorted(os.listdir(self._directory)):
-            with suppress(InvalidDigest):
+            if _is_blob(name):
                 yield Digest.of_hex(name)
+
+    def strangers(self) -> list[Path]:
+        """Return what is beside the blobs and is none."""
+        top = self._directory.parent
+        return [
+            *(top / name for name in sorted(os.listdir(top)) if name != self._directory.name),
+            *(
+                self._directory / name
+                for name in sorted(os.listdir(self._directory))
+                if not _is_blob(name)
+            ),
+        ]
+
+
+def _is_blob(name: str) -> bool:
+    try:
+        Digest.of_hex(name)
+    except InvalidDigest:
+        return False
+    return True
 
 
 def _write(out: io.RawIOBase, data: bytes) -> None:
@@ -172,6 +206,12 @@ def _write(out: io.RawIOBase, data: bytes) -> None:
     while view:
         written = out.write(view)
         view = view[written or 0 :]
+
+
+def _no_file(digest: Digest) -> DigestMismatch:
+    return DigestMismatch(
+        f"the blob {digest} is damaged: it is no file; `pyunion check` shows what depends on it"
+    )
 
 
 def _missing(digest: Digest) -> NotFound:

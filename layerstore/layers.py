@@ -32,6 +32,8 @@ from layerstore.layer_uses import LayerArchives, LayerUses
 from layerstore.oci.digest import Digest, chain_id
 from unionfs.light_typing import NamedTuple
 
+_PARTS = ("diff", "index", "tar-split", "replaced")
+
 
 class _Parts:
     """The files in the directory `path` of a layer, published or being built."""
@@ -327,6 +329,16 @@ class LayerStore(DirectoryPart):
         """Return the layer, also one that lost its tree, or None."""
         row = self._rows.get(chain)
         return self._layer(row) if row is not None else None
+
+    def strangers(self) -> list[Path]:
+        """Return what is in the directories of layers beside their own files."""
+        found = []
+        for layer in self.all():
+            if layer.path.parent == self.path:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    names = sorted(os.listdir(layer.path))
+                    found += [layer.path / name for name in names if name not in _PARTS]
+        return found
 
     def unsettled(self) -> list[Digest]:
         """Return the adopted layers that no process is about to settle."""

@@ -237,8 +237,14 @@ def _close(root: Path) -> None:
 def _make_directories(root: Path) -> None:
     """Make those that are missing: some backups leave out what is empty."""
     for name in _DIRECTORIES:
-        with suppress(FileExistsError):
+        try:
             os.mkdir(f"{root}/{name}", 0o700)
+        except FileExistsError:
+            if not (root / name).is_dir():
+                raise StoreError(
+                    f"the store {root} is damaged: {root / name} is no directory: move it away, "
+                    "and run `pyunion check`"
+                ) from None
 
 
 def _refuse_others(root: Path) -> None:

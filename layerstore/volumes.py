@@ -29,6 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from layerstore.db.database import stored_object
 from layerstore.db.file_locks import try_lock
 from layerstore.db.foundation import DirectoryPart, Foundation
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
@@ -365,7 +366,11 @@ class VolumeStore(DirectoryPart):
 
 
 def _volume(row: VolumeRow) -> Volume:
-    return Volume(row.name, None if row.labels is None else json.loads(row.labels), row.created_ns)
+    labels = None
+    if row.labels is not None:
+        found = stored_object(row.labels, f"what labels the volume {row.name} has")
+        labels = {name: str(value) for name, value in found.items()}
+    return Volume(row.name, labels, row.created_ns)
 
 
 def _move(name: bytes, source: int, target: int) -> None:

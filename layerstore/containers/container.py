@@ -9,13 +9,13 @@ is: the upper is renamed to `layers/<n>/diff`.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from layerstore.db.container_table import ContainerRow
+from layerstore.db.database import stored_object
 from layerstore.db.processes import ProcessId
 from layerstore.errors import StoreError
 from layerstore.oci.digest import SHORT, Digest
@@ -144,7 +144,7 @@ class Container(NamedTuple):
             image_name=row.image_name,
             base=Digest(row.base) if row.base else None,
             published=row.published,
-            config=json.loads(row.config),
+            config=stored_object(row.config, f"the configuration of container {row.name}"),
             created_ns=row.created_ns,
             status=_status(row.status),
             exit_code=row.exit_code,
@@ -161,4 +161,6 @@ def _status(text: str) -> Status:
     for status in _STATUSES:
         if status == text:
             return status
-    raise StoreError(f"store.db is damaged: a container has the status {text!r}")
+    raise StoreError(
+        f"store.db is damaged: a container has the status {text!r}; restore it from a backup"
+    )

@@ -41,6 +41,7 @@ from layerstore.db import schema
 from layerstore.db.durability import Durability
 from layerstore.db.reserve import ADVICE, has_room, is_on_btrfs
 from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion, shown
+from layerstore.oci.json_values import Object, loads
 from unionfs.light_typing import TYPE_CHECKING, TypeVar
 from unionfs.syscalls.writeback import write_back
 
@@ -326,6 +327,17 @@ class Database:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def stored_object(text: str, what: str) -> Object:
+    """Return the JSON object that a column has, which is `what`; raises StoreError."""
+    try:
+        found = loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise StoreError(f"store.db is damaged: {what} is no JSON object; {_REMEDY}")
+    return found
+
+
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -452,5 +464,5 @@ def _sentences(path: Path) -> Iterator[None]:
                 raise DiskFull(f"{path} cannot be used: {_FULL}") from error
             if _is_read_only(path):
                 raise StoreError(f"{path} cannot be used: {_why_read_only(path)}") from error
-            raise StoreError(f"{path} cannot be used: {error}") from error
+            raise StoreError(f"{path} cannot be used: {error}; {_REMEDY}") from error
         raise

@@ -18,16 +18,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from layerstore.db.file_locks import is_at, try_lock
 from layerstore.oci.digest import Digest
 
 _POLL = 0.02  # seconds; flock(2) cannot be waited for together with anything else
+_NAME = r"[0-9a-f]{64}(?:\.layer|\.[0-9a-f]{16})?"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a file of that name is a download, the claim to a layer, or left of either."""
+    return re.fullmatch(_NAME, name) is not None
 
 
 class PartialBlob:
@@ -93,26 +100,47 @@ class PartialBlobs:
         """Remove a download, if there is one, unless a process has claimed it."""
         self._remove_free(self._directory / digest.encoded)
 
-    def sweep(self, older_ns: int = 0) -> int:
+    def sweep(self, older_ns: int = 0, *, dry_run: bool = False) -> int:
         """Remove the downloads last written before `older_ns` ago that no process has claimed.
 
-        Returns the bytes that this frees.
+        Returns the bytes that this frees, or would with `dry_run`.
         """
-        return sum(self._remove_free(path, older_ns) for path in self.all())
+        return sum(self._remove_free(path, older_ns, dry_run=dry_run) for path in self.all())
 
-    def _remove_free(self, path: Path, older_ns: int = 0) -> int:
+    def unclaimed(self) -> list[Path]:
+        """Return the files that no process has claimed: begun downloads, and what kills left."""
+        return [path for path in self.all() if is_ours(path.name) and self._is_free(path)]
+
+    def strangers(self) -> list[Path]:
+        """Return what is there that nothing of a store made."""
+        return [path for path in self.all() if not is_ours(path.name)]
+
+    def _is_free(self, path: Path) -> bool:
+        with self._looked_at(path) as fd:
+            return fd is not None
+
+    def _remove_free(self, path: Path, older_ns: int = 0, *, dry_run: bool = False) -> int:
         """Remove the file if it is not claimed; return the bytes that this frees."""
-        with suppress(OSError):
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                found = os.fstat(fd)
-                old = time.time_ns() - found.st_mtime_ns >= older_ns
-                if old and try_lock(fd) and is_at(fd, path):
-                    os.unlink(path)
-                    return found.st_blocks * 512 if found.st_nlink == 1 else 0
-            finally:
-                os.close(fd)
-        return 0
+        with self._looked_at(path) as fd:
+            if fd is None:
+                return 0
+            found = os.fstat(fd)
+            if time.time_ns() - found.st_mtime_ns < older_ns:
+                return 0
+            if not dry_run:
+                os.unlink(path)
+            return found.st_blocks * 512 if found.st_nlink == 1 else 0
+
+    @contextmanager
+    def _looked_at(self, path: Path) -> Iterator[int | None]:
+        """Lock the file `path` for the block; yield its descriptor, None if it is claimed."""
+        with ExitStack() as stack:
+            found = None
+            with suppress(OSError):  # removed meanwhile, or not what a download is
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                found = fd if try_lock(fd) and is_at(fd, path) else None
+            yield found
 
     def all(self) -> list[Path]:
         """Return every file in the directory, those of claims included."""

@@ -11,7 +11,8 @@ something may be lost or wrong; what a killed process left over is harmless.
 - images: the configuration exists and names the same layers as the row, which exist.
 - containers: the directory exists, and so do the layers beneath it.
 - volumes: the directory exists, and the first content was moved in completely.
-- leftovers: layers, blobs, directories and staging that no row or lease names.
+- leftovers: layers, blobs, directories and staging that no row or lease names; downloads that
+  were begun; files of others among ours.
 
 Other processes may work in the store meanwhile.  If something is removed while it is
 checked, that is no finding, and neither is anything that they lease.
@@ -34,6 +35,8 @@ from layerstore.volumes import FILLING
 from unionfs.light_typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layerstore.containers.container import Container
     from layerstore.images.rows import Image
     from layerstore.layers import Layer
@@ -137,7 +140,10 @@ def _blobs(store: Store, *, content: bool, report: Report) -> Iterator[Finding]:
     named = named_blobs(store)
     for digest in named:
         if not store.blobs.has(digest) and digest in named_blobs(store):
-            yield Finding("blob", digest, f"is missing; {named[digest]} needs it")
+            # What is missing of a layer or a manifest can be made again.
+            repairable = not store.images.exists(digest)
+            problem = f"is missing; {named[digest]} needs it"
+            yield Finding("blob", digest, problem, repairable=repairable)
     for digest in store.blobs.all():
         if digest not in named:
             if store.blobs.unneeded(digest):
@@ -282,5 +288,17 @@ def _strays(store: Store) -> Iterator[Finding]:
         yield Finding("directory", f"containers/{name}", "belongs to no container", harmless=True)
     for name in store.volumes.strays():
         yield Finding("directory", f"volumes/{name}", "belongs to no volume", harmless=True)
+    for path in strangers(store):
+        problem = "is nothing that the store made"
+        yield Finding("directory", os.fspath(path.relative_to(store.root)), problem, harmless=True)
     for path in store.staging.leftovers():
         yield Finding("staging", f"staging/{path.name}", "was left behind", harmless=True)
+    for path in store.partial.unclaimed():
+        problem = "was begun to be fetched: a pull goes on with it, and `pyunion prune` removes it"
+        key = f"partial/{path.name}"
+        yield Finding("staging", key, problem, harmless=True, repairable=False)
+
+
+def strangers(store: Store) -> list[Path]:
+    """Return what lies among blobs, downloads and the files of layers and is none of them."""
+    return [*store.blobs.strangers(), *store.layers.strangers(), *store.partial.strangers()]

@@ -203,8 +203,7 @@ def prune(
         )
         pruned = prune_volumes(store, which, dry_run=dry_run) if volumes else Pruned()
     freed = images.freed + containers.freed + pruned.freed
-    if not dry_run:
-        freed += collect(store).freed
+    freed += store.partial.sweep(dry_run=True) if dry_run else collect(store).freed
     return Pruned(images.images, containers.containers, pruned.volumes, freed)
 
 

@@ -28,7 +28,7 @@ from layerstore.layer.mend import make_private, put_right
 from layerstore.layer.tar_split import archive_size
 from layerstore.layer.unpack import unpack
 from layerstore.oci.digest import Digest
-from layerstore.operations.check import NAMES_ONLY, Finding, Repair, check, check_users
+from layerstore.operations.check import NAMES_ONLY, Finding, Repair, check, check_users, strangers
 from layerstore.progress import Report, silent
 from layerstore.tar.compression import open_decompressed
 from unionfs.light_typing import TYPE_CHECKING
@@ -193,6 +193,9 @@ class _Repairs:
             return None  # all its files are lost; `rm` removes the row
         made = []
         lowers = store.containers.lowers(container)
+        for name in ("upper", "work"):
+            if not (directory / name).is_dir():
+                self._set_aside(directory / name)
         if not (directory / "upper").is_dir():
             make_upper(directory / "upper", lowers[0] if lowers else None)
             made.append("upper")
@@ -204,6 +207,9 @@ class _Repairs:
     def _volume(self, finding: Finding) -> Repair | None:
         volumes, name = self._store.volumes, finding.key
         if not finding.harmless:
+            for path in (volumes.directory(name), volumes.data(name)):
+                if not path.is_dir():
+                    self._set_aside(path)
             made = volumes.restore(name)
             return Repair(True, "made an empty one") if made else None
         with volumes.lock(name) as fd:
@@ -214,10 +220,13 @@ class _Repairs:
             *(f"layers/{name}" for name in self._store.layers.strays()),
             *(f"containers/{name}" for name in self._store.containers.strays()),
             *(f"volumes/{name}" for name in self._store.volumes.strays()),
+            *(os.fspath(path.relative_to(self._store.root)) for path in strangers(self._store)),
         }
         return self._set_aside(self._store.root / finding.key) if finding.key in strays else None
 
     def _staging(self, finding: Finding) -> Repair | None:
+        if not finding.repairable:
+            return None
         self._store.staging.sweep()
         there = os.path.lexists(self._store.root / finding.key)
         return None if there else Repair(True, "removed")

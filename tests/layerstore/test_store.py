@@ -181,6 +181,16 @@ def test_a_directory_that_was_lost_is_made_again(root: Path, lost: str) -> None:
     assert any("lost" in problem for problem in problems) == (lost in ("blobs", "layers"))
 
 
+@pytest.mark.parametrize("name", ["layers", "blobs/sha256", "partial"])
+def test_a_file_in_the_place_of_a_directory(root: Path, name: str) -> None:
+    Store.open(root).close()
+    (root / name).rmdir()
+    (root / name).write_text("")
+    with pytest.raises(StoreError, match=rf"{name} is no directory: move it away") as raised:
+        Store.open(root)
+    assert "\n" not in str(raised.value)
+
+
 def test_many_that_make_the_same_store_find_it_made(root: Path) -> None:
     def work() -> None:
         with Store.open(root, sync=False) as store:

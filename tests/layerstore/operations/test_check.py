@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from layerstore import Image, Layer, Store
+from layerstore.errors import StoreError
+from layerstore.oci.digest import Digest
 from layerstore.oci.documents import OCI_CONFIG, Descriptor, Manifest
 from layerstore.operations.check import Finding, Repair, check
+from layerstore.operations.gc import prune
+from layerstore.operations.repair import repair
 from tests.helpers.images import add_image, add_layer, some_digest
 
 A = {"etc/motd": b"hello", "bin/sh": b"#!", "empty": b""}
@@ -178,6 +182,71 @@ def test_leftovers_are_harmless(store: Store, image: Image) -> None:
     ]
     assert all(finding.harmless for finding in findings)
     store.staging.sweep()
+
+
+def test_what_others_put_among_our_files_is_named(store: Store, image: Image) -> None:
+    inside = f"layers/{base_of(store, image).chain_id.encoded}/notes"
+    names = ["blobs/sha512", "blobs/sha256/notes.txt", inside, "partial/notes"]
+    for name in names:
+        (store.root / name).write_text("precious")
+    findings = repair(store)
+    assert [finding.key for finding in findings] == names
+    assert all(finding.harmless and finding.problem.endswith("made") for finding in findings)
+    assert found(store) == []
+    (run,) = (store.root / "quarantine").iterdir()
+    assert [(run / name).read_text() for name in names] == ["precious"] * 4
+
+
+def test_a_begun_download_is_named_and_stays(store: Store, image: Image) -> None:
+    begun, claim = store.root / "partial" / ("0" * 64), store.root / "partial" / f"{'1' * 64}.layer"
+    begun.write_bytes(b"half")
+    claim.touch()
+    said = "was begun to be fetched: a pull goes on with it, and `pyunion prune` removes it"
+    names = [f"partial/{path.name} {said}" for path in (begun, claim)]
+    assert found(store) == names
+    assert [str(finding) for finding in repair(store)] == names, "nothing is done"
+    with store.partial.claim(Digest(f"sha256:{'0' * 64}"), lambda: None):
+        assert found(store) == names[1:]
+    assert prune(store, dry_run=True).freed == 4096
+    assert prune(store).freed >= 4096
+    assert found(store) == []
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "link in circles"])
+def test_a_blob_that_is_no_file(store: Store, image: Image, kind: str) -> None:
+    path = store.blobs.path(image.id)
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(path.name)
+    assert any(one.startswith(f"blob {image.id} is ") for one in found(store))
+    assert any(finding.repair for finding in repair(store))
+    assert not os.path.lexists(path)
+
+
+def test_what_was_lost_of_an_image_for_good_is_not_repairable(store: Store, image: Image) -> None:
+    store.blobs.path(image.id).unlink()
+    assert not any(finding.repairable for finding in check(store))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE containers SET config = '{'", "the configuration of container box"),
+        ("UPDATE containers SET config = '[]'", "the configuration of container box"),
+        ("UPDATE containers SET status = 'odd'", "has the status 'odd'"),
+        ("UPDATE volumes SET labels = '1'", "what labels the volume data has"),
+    ],
+)
+def test_a_row_that_makes_no_sense(store: Store, image: Image, change: str, said: str) -> None:
+    store.volumes.create("data", {})
+    store.database.write(change)
+    with pytest.raises(StoreError, match=r"damaged: .*restore it from a backup") as raised:
+        check(store)
+    assert said in str(raised.value)
 
 
 def test_work_under_way_is_no_leftover(store: Store, image: Image) -> None:

@@ -203,6 +203,22 @@ def test_container_gets_what_it_lost(store: Store) -> None:
     assert check(store) == []
 
 
+def test_what_is_in_the_place_of_a_directory_is_moved_aside(store: Store) -> None:
+    container = store.containers.create(add_image(store, A), name="box")
+    store.volumes.create("data", {})
+    for directory in (container.upper, store.volumes.data("data")):
+        directory.rmdir()
+        directory.write_text("precious")
+    assert [done(finding) for finding in repair(store)] == [
+        "made an empty upper",
+        "made an empty one",
+    ]
+    assert check(store) == []
+    (run,) = (store.root / "quarantine").iterdir()
+    assert (run / "containers" / container.id / "upper").read_text() == "precious"
+    assert (run / "volumes/data/_data").read_text() == "precious"
+
+
 def test_container_that_is_lost_altogether_can_be_removed(store: Store) -> None:
     container = store.containers.create(add_image(store, A), name="box")
     os.rename(container.directory, store.root.parent / "elsewhere")
