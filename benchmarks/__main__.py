@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--floor",
         action="store_true",
-        help="also measure filesystems in C and in Python that answer at once; needs cc",
+        help="also measure filesystems in C and in Python that do the least; needs cc",
     )
     parser.add_argument("--list", action="store_true", help="name the subjects and workloads")
     parser.add_argument(

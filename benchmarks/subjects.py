@@ -12,6 +12,7 @@ session of its own, as any daemon has, since the scheduler shares the CPUs among
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import subprocess
@@ -70,8 +71,8 @@ class Subject:
     `command` gives what mounts it, in the foreground or not; without it the
     subject is a plain directory.  `package` is its Debian package, `serves` says
     that a daemon does, `copies_up` that it can change what lies in a lower,
-    `uring` that it needs the kernel's switch for io_uring.  `is_floor` says that it is no
-    union but what all of them are compared with, `why_not` returns why it is not here,
+    `uring` that it needs the kernel's switch for io_uring.  `is_floor` says that it is what
+    unions are compared with, and none to be used, `why_not` returns why it is not here,
     empty if it is.
     """
 
@@ -156,15 +157,20 @@ def _floor(*more: str) -> Command:
     return command
 
 
-def _floor_python(*more: str) -> Command:
+def _floor_python(*more: str, union: bool = False) -> Command:
     there = Path(__file__).parent.parent
 
     def command(place: Place, foreground: bool) -> Sequence[str]:
         program = ["env", f"PYTHONPATH={there}", sys.executable, "-m", "benchmarks.floor_python"]
         words = [*(["-f"] if foreground else []), *more]
+        if union:
+            words += ["--upper", str(place.upper), "--work", str(place.work)]
         return [*program, *words, *place.stack.layers, str(place.merged)]
 
     return command
+
+
+_least_union = functools.partial(_floor_python, union=True)
 
 
 def _before() -> Iterator[Subject]:
@@ -236,6 +242,7 @@ FLOORS = tuple(
     for kind, language, command, why_not in (
         ("floor", "floor in C", _floor, floor.why_not),
         ("floor-python", "floor in Python", _floor_python, lambda: ""),
+        ("least-union", "least union in Python", _least_union, lambda: ""),
     )
     for name, title, words in (("uring", "io_uring", ["-u"]), ("dev", "dev_fuse", []))
 )

@@ -1,4 +1,7 @@
-"""`python -m benchmarks.floor_python`: mounts, agrees with the kernel and serves."""
+"""`python -m benchmarks.floor_python`: mounts, agrees with the kernel and serves.
+
+With `--upper` and `--work` it is the least union, without them the floor.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ import gc
 import os
 import resource
 from contextlib import suppress
+from functools import partial
 
 from benchmarks.floor_python import __doc__ as about
+from benchmarks.floor_python import answers, union_answers
+from benchmarks.floor_python.answers import Handlers
 from benchmarks.floor_python.reader import serve
 from benchmarks.floor_python.rings import Queue
 from benchmarks.floor_python.tree import Tree
+from benchmarks.floor_python.union import Union
 from unionfs.syscalls.mount import MS_POSIXACL, mount
 from unionfs.syscalls.mountinfo import device_on
 from unionfs.transports.uring import possible_cpus
@@ -84,13 +91,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     parser.add_argument("-f", dest="foreground", action="store_true")
     parser.add_argument("-u", dest="rings", action="store_true", help="over io_uring")
+    parser.add_argument("--upper", help="the directory to write to")
+    parser.add_argument("--work", help="where to stage what gets there")
     parser.add_argument("layers", nargs="+")
     parser.add_argument("point")
     given = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each file of a layer is open
     gc.disable()
-    tree = Tree(given.layers)
+    tree: Tree | Union
+    handlers: Handlers
+    if given.upper and given.work:
+        tree = Union(given.layers, given.upper, given.work)
+        handlers = partial(union_answers.handlers, tree)
+    else:
+        tree = Tree(given.layers)
+        handlers = partial(answers.handlers, tree)
     tree.device = _mount(given.point)
     if not given.foreground:
         _detach()
@@ -100,9 +116,9 @@ def main() -> None:
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if given.rings:
         for cpu in range(possible_cpus()):
-            Queue(cpu, tree).start()
+            Queue(cpu, tree.device, handlers).start()
     _read_ahead(given.point)
-    serve(tree, rings=given.rings)
+    serve(tree.device, handlers, rings=given.rings)
 
 
 if __name__ == "__main__":

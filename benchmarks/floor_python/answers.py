@@ -1,5 +1,7 @@
 """The answers of the Python floor: a closure for each opcode, made for one place in memory.
 
+Those of `common` are the union's as well.
+
 Source: include/uapi/linux/fuse.h.
 """
 
@@ -13,8 +15,17 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks.floor_python import tree as nodes_of
-from benchmarks.floor_python.tree import NEGATIVE, Node, Tree, cookie_of, put_long, put_word
+from benchmarks.floor_python import listings as nodes_of
+from benchmarks.floor_python.listings import (
+    NEGATIVE,
+    Listings,
+    N,
+    cookie_of,
+    drop_name,
+    put_long,
+    put_word,
+)
+from benchmarks.floor_python.tree import NS, Node, Tree
 from unionfs.wire import abi
 from unionfs.wire.abi import (
     FATTR_ATIME,
@@ -31,8 +42,8 @@ from unionfs.wire.request import Room
 # or a negative errno.
 Handler = Callable[[int, int], int]
 
-_IDS_AT = 24  # uid and gid, in IN_HEADER
-_IDS = abi.INIT_IN  # four words, of which the first two are wanted
+IDS_AT = 24  # uid and gid, in IN_HEADER
+IDS = abi.INIT_IN  # four words, of which the first two are wanted
 _PERMISSIONS = 0o7777
 
 
@@ -55,22 +66,36 @@ class Place(NamedTuple):
         return self.at + size if self.rest is self.head else 0
 
 
-def handlers(tree: Tree, place: Place) -> list[Handler]:
-    """Return the handler of each opcode."""
+# Makes the handler of each opcode for one place.
+Handlers = Callable[[Place], list[Handler]]
+
+
+def common(tree: Listings[N], place: Place) -> list[Handler]:
+    """Return the handlers that do not depend on where names and files are."""
 
     def refuse(nodeid: int, end: int) -> int:
         return -errno.ENOSYS  # the kernel does not send this opcode again
 
     made: list[Handler] = [refuse] * 64
-    made[Opcode.LOOKUP] = _look_up(tree, place)
     made[Opcode.GETATTR] = _get_attributes(tree, place)
+    made[Opcode.READ] = _read(tree, place)
+    made[Opcode.WRITE] = _write(tree, place)
+    made[Opcode.LSEEK] = _seek(tree, place)
+    made[Opcode.READDIRPLUS] = _list(tree, place)
+    made[Opcode.STATFS] = _statistics(place)
+    made[Opcode.GETXATTR] = lambda nodeid, end: -errno.ENODATA
+    made[Opcode.LISTXATTR] = _list_xattrs(place)
+    return made
+
+
+def handlers(tree: Tree, place: Place) -> list[Handler]:
+    """Return the handler of each opcode."""
+    made = common(tree, place)
+    made[Opcode.LOOKUP] = _look_up(tree, place)
     made[Opcode.SETATTR] = _set_attributes(tree, place)
     made[Opcode.OPEN] = _open(tree, place)
     made[Opcode.CREATE] = _create(tree, place)
     made[Opcode.RELEASE] = _release(tree, place)
-    made[Opcode.READ] = _read(tree, place)
-    made[Opcode.WRITE] = _write(tree, place)
-    made[Opcode.LSEEK] = _seek(tree, place)
     made[Opcode.UNLINK] = made[Opcode.RMDIR] = _unlink(tree, place)
     made[Opcode.RENAME] = _rename(tree, place, abi.RENAME_IN.size)
     made[Opcode.RENAME2] = _rename(tree, place, abi.RENAME2_IN.size)
@@ -79,10 +104,6 @@ def handlers(tree: Tree, place: Place) -> list[Handler]:
     made[Opcode.SYMLINK] = _make_symlink(tree, place)
     made[Opcode.LINK] = _make_link(tree, place)
     made[Opcode.READLINK] = _read_link(tree, place)
-    made[Opcode.READDIRPLUS] = _list(tree, place)
-    made[Opcode.STATFS] = _statistics(place)
-    made[Opcode.GETXATTR] = lambda nodeid, end: -errno.ENODATA
-    made[Opcode.LISTXATTR] = _list_xattrs(place)
     return made
 
 
@@ -123,19 +144,12 @@ def _unlink(tree: Tree, place: Place) -> Handler:
         if node.is_dir and node.names:
             return -errno.ENOTEMPTY
         del parent.names[name]
-        if parent.tails:
-            _drop(parent, name)
+        drop_name(parent, name)
         parent.stale = changed = now()
         removed(node, changed)
         return 0
 
     return handle
-
-
-def _drop(parent: Node, name: bytes) -> None:
-    """Forget a name that is no longer in directory `parent`, and its listing."""
-    parent.listing.clear()
-    parent.tails.pop(name, None)
 
 
 def _rename(tree: Tree, place: Place, size: int) -> Handler:
@@ -163,14 +177,14 @@ def _rename(tree: Tree, place: Place, size: int) -> Handler:
         if there is not None:
             del target.names[after]
             removed(there, changed)
-        _drop(target, after)
-        _drop(parent, before)
+        drop_name(target, after)
+        drop_name(parent, before)
         del parent.names[before]
         target.names[after] = node
         parent.stale = target.stale = changed
         if node.is_dir:
             node.parent = target
-            node.listing.clear()
+            node.listing = []
         else:
             node.stale = changed
         return 0
@@ -180,10 +194,10 @@ def _rename(tree: Tree, place: Place, size: int) -> Handler:
 
 def _make(tree: Tree, parent: Node, name: bytes, mode: int, head: Room, rdev: int = 0) -> Node:
     """Make an inode of the caller's, with a name."""
-    uid, gid, _, _ = _IDS.unpack_from(head, _IDS_AT)
+    uid, gid, _, _ = IDS.unpack_from(head, IDS_AT)
     parent.stale = now = time.time_ns()
     node = parent.names[name] = tree.add(mode, uid, gid, rdev, now)
-    parent.listing.clear()
+    parent.listing = []
     return node
 
 
@@ -233,7 +247,7 @@ def _make_link(tree: Tree, place: Place) -> Handler:
         parent = tree.nodes[nodeid]
         node = tree.nodes[abi.LINK_IN.unpack_from(place.head, place.at)[0]]
         parent.names[place.rest[start:end]] = node
-        parent.listing.clear()
+        parent.listing = []
         node.nlink += 1
         parent.stale = node.stale = time.time_ns()
         return _put(node, place)
@@ -252,7 +266,7 @@ def _put(node: Node, place: Place) -> int:
 # -- attributes --
 
 
-def _get_attributes(tree: Tree, place: Place) -> Handler:
+def _get_attributes(tree: Listings[N], place: Place) -> Handler:
     nodes, out = tree.nodes, place.out
     whole = slice(place.body, place.body + abi.ATTR_SIZE)
     begin = abi.ENTRY_SIZE - abi.ATTR_SIZE  # the end of an entry is the reply to a GETATTR
@@ -282,7 +296,7 @@ def _set_attributes(tree: Tree, place: Place) -> Handler:
             node.stale = nodes_of.LOOK
         if node.stale:
             node.refresh()
-        seconds, ns = divmod(now(), nodes_of.NS)
+        seconds, ns = divmod(now(), NS)
         put_long(entry, nodes_of.CTIME_AT, seconds)
         put_word(entry, nodes_of.CTIME_NS_AT, ns)
         if valid & FATTR_MODE:
@@ -355,18 +369,17 @@ def _create(tree: Tree, place: Place) -> Handler:
     nodes, add, take_store, now = tree.nodes, tree.add, tree.take_store, time.time_ns
     head, at, rest, out = place.head, place.at, place.rest, place.out
     start = place.after(abi.CREATE_IN.size)
-    unpack, ids = abi.CREATE_IN.unpack_from, _IDS.unpack_from
+    unpack, ids = abi.CREATE_IN.unpack_from, IDS.unpack_from
     size = abi.ENTRY_SIZE + abi.OPEN_OUT.size
     whole = slice(place.body, place.body + size)
 
     def handle(nodeid: int, end: int) -> int:
         _, mode, umask, _ = unpack(head, at)
-        uid, gid, _, _ = ids(head, _IDS_AT)
+        uid, gid, _, _ = ids(head, IDS_AT)
         parent = nodes[nodeid]
         parent.stale = changed = now()
         node = parent.names[rest[start:end]] = add(mode & ~umask, uid, gid, 0, changed)
-        if parent.listing:
-            parent.listing.clear()
+        parent.listing = []
         node.store = store = take_store()
         node.fd, node.given, node.seen, node.stale = store.fd, True, changed, nodes_of.LOOK
         if store.opened:
@@ -397,24 +410,24 @@ def _release(tree: Tree, place: Place) -> Handler:
     return handle
 
 
-def _read(tree: Tree, place: Place) -> Handler:
-    out, body = memoryview(place.out), place.body
+def _read(tree: Listings[N], place: Place) -> Handler:
+    nodes, content, out, body = tree.nodes, tree.content, memoryview(place.out), place.body
 
     def handle(nodeid: int, end: int) -> int:
         _, offset, size, *_ = abi.READ_IN.unpack_from(place.head, place.at)
-        fd = tree.nodes[nodeid].fd
+        fd = content(nodes[nodeid])
         return 0 if fd < 0 else os.preadv(fd, [out[body : body + size]], offset)
 
     return handle
 
 
-def _write(tree: Tree, place: Place) -> Handler:
+def _write(tree: Listings[N], place: Place) -> Handler:
     rest, start = memoryview(place.rest), place.after(abi.WRITE_IN.size)
 
     def handle(nodeid: int, end: int) -> int:
         _, offset, size, *_ = abi.WRITE_IN.unpack_from(place.head, place.at)
         node = tree.nodes[nodeid]
-        done = os.pwrite(node.fd, rest[start : start + size], offset)
+        done = os.pwrite(tree.content(node), rest[start : start + size], offset)
         node.stale = node.stale or nodes_of.LOOK
         abi.WRITE_OUT.pack_into(place.out, place.body, done, 0)
         return abi.WRITE_OUT.size
@@ -422,10 +435,10 @@ def _write(tree: Tree, place: Place) -> Handler:
     return handle
 
 
-def _seek(tree: Tree, place: Place) -> Handler:
+def _seek(tree: Listings[N], place: Place) -> Handler:
     def handle(nodeid: int, end: int) -> int:
         _, offset, whence, _ = abi.LSEEK_IN.unpack_from(place.head, place.at)
-        fd = tree.nodes[nodeid].fd
+        fd = tree.content(tree.nodes[nodeid])
         if fd < 0:
             return -errno.ENXIO
         abi.LSEEK_OUT.pack_into(place.out, place.body, os.lseek(fd, offset, whence))
@@ -437,7 +450,7 @@ def _seek(tree: Tree, place: Place) -> Handler:
 # -- listings --
 
 
-def _list(tree: Tree, place: Place) -> Handler:
+def _list(tree: Listings[N], place: Place) -> Handler:
     nodes, head, at, out, body = tree.nodes, place.head, place.at, place.out, place.body
     unpack = abi.READ_IN.unpack_from
 

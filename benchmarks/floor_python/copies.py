@@ -16,10 +16,48 @@ from unionfs.syscalls.handles import handle_at
 
 OWNER = 12345
 MOST = 64
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME | os.O_CLOEXEC
-_NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+ORIGIN = "trusted.overlay.origin"
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME | os.O_CLOEXEC
+NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 # version, magic, length, flags, type and the uuid, before the handle
 _ORIGIN = struct.Struct("=BBBBB16x")
+_LARGEST = 1 << 20  # bytes that are copied at once
+_SET_IDS = 0o6000
+
+
+def stage(lower: int, name: bytes, work: int, staged: bytes, owner: int | None = None) -> int:
+    """Make `staged` in `work`, the copy of a file in `lower`, and return an fd of it.
+
+    It gets the new `owner`, if that is given.
+    """
+    source = os.open(name, READ, dir_fd=lower)
+    st = os.fstat(source)
+    copy = os.open(staged, NEW, st.st_mode & 0o7777, dir_fd=work)
+    at, size = 0, st.st_size
+    while at < size and (data := os.pread(source, min(size, _LARGEST), at)):
+        at += os.pwrite(copy, data, at)
+    os.close(source)
+    os.setxattr(copy, ORIGIN, origin_of(lower, name))
+    owners = (st.st_uid, st.st_gid) if owner is None else (owner, -1)
+    if owners != (0, 0):
+        os.fchown(copy, *owners)
+        if st.st_mode & _SET_IDS:  # which that takes away
+            os.fchmod(copy, st.st_mode & 0o7777)
+    os.utime(copy, ns=(st.st_atime_ns, st.st_mtime_ns))
+    return copy
+
+
+def origin_of(lower: int, name: bytes) -> bytes:
+    """Return the origin mark of a copy of `name`."""
+    kind, handle = handle_at(lower, name)
+    return _ORIGIN.pack(0, 0xFB, _ORIGIN.size + len(handle), 0, kind) + handle
+
+
+def publish(work: int, staged: bytes, upper: int, name: bytes) -> None:
+    """Give a copy its name in the directory `upper`, which keeps its times."""
+    before = os.fstat(upper)
+    os.rename(staged, name, src_dir_fd=work, dst_dir_fd=upper)
+    os.utime(upper, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def copy_all(lower: int, upper: int, work: int, synced: int, syncs: Syncs) -> None:
@@ -29,27 +67,15 @@ def copy_all(lower: int, upper: int, work: int, synced: int, syncs: Syncs) -> No
     for done in range(0, len(names), together):
         copies = []
         for number, name in enumerate(names[done : done + together]):
-            source = os.open(name, _READ, dir_fd=lower)
-            st = os.fstat(source)
             staged = b"#%x" % number
-            copy = os.open(staged, _NEW, st.st_mode & 0o7777, dir_fd=work)
-            if os.pwrite(copy, os.pread(source, st.st_size, 0), 0) != st.st_size:
-                sys.exit("a copy is not whole")
-            os.close(source)
-            kind, handle = handle_at(lower, name)
-            origin = _ORIGIN.pack(0, 0xFB, _ORIGIN.size + len(handle), 0, kind) + handle
-            os.setxattr(copy, "trusted.overlay.origin", origin)
-            os.fchown(copy, OWNER, -1)
-            os.utime(copy, ns=(st.st_atime_ns, st.st_mtime_ns))
+            copy = stage(lower, name, work, staged, OWNER)
             copies.append((copy, number, staged, name))
         if synced == 1:
             os.fsync(copies[0][0])
         elif synced:
             _write_back(syncs, [(copy, number) for copy, number, _, _ in copies])
         for copy, _, staged, name in copies:
-            before = os.fstat(upper)
-            os.rename(staged, name, src_dir_fd=work, dst_dir_fd=upper)
-            os.utime(upper, ns=(before.st_atime_ns, before.st_mtime_ns))
+            publish(work, staged, upper, name)
             os.close(copy)
 
 

@@ -1,4 +1,4 @@
-"""The Python floor over /dev/fuse: one thread reads, and follows its client from CPU to CPU."""
+"""The floors in Python over /dev/fuse: one thread reads, and follows its client from CPU to CPU."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-from benchmarks.floor_python.answers import Place, handlers
-from benchmarks.floor_python.tree import Tree
+from benchmarks.floor_python.answers import Handlers, Place
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import room_of
@@ -58,10 +57,10 @@ class _Client:
             os.sched_setaffinity(0, {cpu})
 
 
-def serve(tree: Tree, *, rings: bool) -> NoReturn:
+def serve(device: int, handlers: Handlers, *, rings: bool) -> NoReturn:
     """Answer what is read, until the process ends with the mount."""
     try:
-        _serve(tree, rings)
+        _serve(device, handlers, rings)
     except OSError as error:
         if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
             traceback.print_exc()
@@ -72,12 +71,12 @@ def serve(tree: Tree, *, rings: bool) -> NoReturn:
     os._exit(0)  # unmounted
 
 
-def _serve(tree: Tree, rings: bool) -> NoReturn:
+def _serve(device: int, handlers: Handlers, rings: bool) -> NoReturn:
     buffer, out = room_of(BUFFER_SIZE), room_of(BUFFER_SIZE)
-    handle = handlers(tree, Place(buffer, _BODY, buffer, out, _HEAD))
+    handle = handlers(Place(buffer, _BODY, buffer, out, _HEAD))
     whole = memoryview(out)
     replies = [whole[: _HEAD + length] for length in range(_SHORT)]
-    device, into, client = tree.device, [buffer], _Client()
+    into, client = [buffer], _Client()
     readv, write, unpack, pack = os.readv, os.write, _REQUEST.unpack_from, abi.OUT_HEADER.pack_into
     last, left = 0, _FIRST
     while True:
@@ -99,7 +98,10 @@ def _serve(tree: Tree, rings: bool) -> NoReturn:
                 left = client.interval
         elif opcode != _RELEASE:  # it does not say who closed
             last, left, client.interval = pid, _FIRST, _LEAST
-        length = handle[opcode](nodeid, length)
+        try:
+            length = handle[opcode](nodeid, length)
+        except OSError as error:
+            length = -(error.errno or errno.EIO)
         if length < 0:
             pack(out, 0, _HEAD, length, unique)
             length = 0

@@ -1,4 +1,4 @@
-"""The Python floor over io_uring: a ring and a thread for each CPU.
+"""The floors in Python over io_uring: a ring and a thread for each CPU.
 
 Source: Documentation/filesystems/fuse/fuse-io-uring.rst; io_uring_enter(2).
 """
@@ -13,8 +13,7 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-from benchmarks.floor_python.answers import Handler, Place, handlers
-from benchmarks.floor_python.tree import Tree
+from benchmarks.floor_python.answers import Handler, Handlers, Place
 from unionfs.syscalls.io_uring import COMMAND_AT, Pinned, Ring, entry_of
 from unionfs.syscalls.libc import libc
 from unionfs.wire import abi
@@ -39,7 +38,7 @@ _USER_DATA, _COMMIT = 4, (COMMAND_AT + 8) >> 3
 class _Entry:
     """The memory of one request."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, handlers: Handlers) -> None:
         self.head, payload = bytearray(abi.URING_HEADER_SIZE), room_of(MAX_WRITE)
         pinned = Pinned(self.head), Pinned(payload)
         parts = bytearray(_IOVEC.size)
@@ -48,17 +47,17 @@ class _Entry:
         self.iovecs = self._pinned[2].address
         self.words = memoryview(self.head).cast("i")
         place = Place(self.head, abi.URING_OP_IN, payload, payload, 0)
-        self.handlers: list[Handler] = handlers(tree, place)
+        self.handlers: list[Handler] = handlers(place)
 
 
 class Queue(Ring):
     """The ring of one CPU."""
 
-    def __init__(self, cpu: int, tree: Tree) -> None:
+    def __init__(self, cpu: int, device: int, handlers: Handlers) -> None:
         super().__init__(2 * DEPTH)
         self._cpu = cpu
-        self._device = tree.device
-        self._entries = [_Entry(tree) for _ in range(DEPTH)]
+        self._device = device
+        self._entries = [_Entry(handlers) for _ in range(DEPTH)]
 
     def start(self) -> None:
         """Serve it from a thread, until the process ends with the mount."""
@@ -103,7 +102,10 @@ class Queue(Ring):
         while True:
             head, reply, handle = entries[index]
             opcode, nodeid, commit_id, size = unpack(head)
-            length = handle[opcode](nodeid, size)
+            try:
+                length = handle[opcode](nodeid, size)
+            except OSError as failed:
+                length = -(failed.errno or errno.EIO)
             if length >= 0:
                 reply[error] = 0
                 reply[payload] = length

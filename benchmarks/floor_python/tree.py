@@ -10,44 +10,38 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import struct
 import time
+from itertools import count
 
+from benchmarks.floor_python.listings import (
+    ATIME_AT,
+    ATIME_NS_AT,
+    CTIME_AT,
+    CTIME_NS_AT,
+    LOOK,
+    MTIME_AT,
+    MTIME_NS_AT,
+    NLINK_AT,
+    OPENED,
+    PASSED,
+    ROOT,
+    SIZE_AT,
+    VALID,
+    Listed,
+    Listings,
+    put_long,
+    put_longs,
+    put_word,
+    put_words,
+)
 from unionfs.wire import abi
 
-FOREVER = 1 << 31  # seconds
-VALID = abi.ENTRY_VALID.pack(0, FOREVER, FOREVER, 0, 0)
-NEGATIVE = abi.ENTRY_HEAD.pack(0, VALID) + bytes(abi.ATTR.size)
-NO_ENTRY = bytes(abi.ENTRY_SIZE)
-ROOT = 1
-LOOK = 1  # of `Node.stale`
 NS = 1_000_000_000
 
-# What to list with attributes, and for how long; see unionfs/wire/dirs.py.
-DIRECTORIES, ALL_BUT_A_FILE, EVERYTHING = range(3)
-TRIAL, WATCHED = 32, 1024  # directories
-AT_FIRST, PATIENCE = 16 << 10, 4 << 20  # bytes
-_DOTS = 2
-_MOST_GIVEN = 128 << 10  # bytes of a file that is given to the kernel as a whole
 _COPIED = 1 << 20
-_IFMT = 0o170000
 
-# Where the fields of ATTR are in an entry.
-_ATTR = abi.ENTRY_HEAD.size
-SIZE_AT = _ATTR + 8
-ATIME_AT, MTIME_AT, CTIME_AT = _ATTR + 24, _ATTR + 32, _ATTR + 40
-ATIME_NS_AT, MTIME_NS_AT, CTIME_NS_AT = _ATTR + 48, _ATTR + 52, _ATTR + 56
-MODE_AT, NLINK_AT, UID_AT, GID_AT = _ATTR + 60, _ATTR + 64, _ATTR + 68, _ATTR + 72
-put_word = struct.Struct("=I").pack_into
-put_long = struct.Struct("=q").pack_into
-get_word = struct.Struct("=I").unpack_from
-put_words = struct.Struct("=II").pack_into
-put_longs = struct.Struct("=qq").pack_into
-
+_OPENED_WRITTEN = abi.OPEN_OUT.pack(0, abi.FOPEN_NOFLUSH, 0)
 _put_entry = abi.ENTRY_OUT.pack_into
-_READ_FLAGS = abi.FOPEN_NOFLUSH
-_OPENED = abi.OPEN_OUT.pack(0, _READ_FLAGS | abi.FOPEN_KEEP_CACHE, 0)
-_OPENED_WRITTEN = abi.OPEN_OUT.pack(0, _READ_FLAGS, 0)
 
 
 class Store:
@@ -63,52 +57,27 @@ class Store:
             backing = int(fcntl.ioctl(device, abi.DEV_IOC_BACKING_OPEN, backing_map))
         except OSError:
             return  # a kernel without it
-        flags = abi.FOPEN_NOFLUSH | abi.FOPEN_PASSTHROUGH
-        self.opened = abi.OPEN_OUT.pack(1, flags, backing)
+        self.opened = abi.OPEN_OUT.pack(1, PASSED, backing)
 
 
-class Node:
+class Node(Listed):
     """An inode.
 
-    `entry` is the reply to its LOOKUP, of 128 bytes.  `stale` is 0 if that holds, `LOOK` if the
-    content may have changed, else the time in ns at which the inode, or the names in the
-    directory, have.  `cached` and `passed` count the handles, by how the kernel reads and writes.
-    Names end in a NUL byte, as in requests.
+    `stale` is 0 if the entry holds, `LOOK` if the content may have changed, else the time in ns
+    at which the inode, or the names in the directory, have.  `cached` and `passed` count the
+    handles, by how the kernel reads and writes.
     """
 
-    __slots__ = (
-        "bare",
-        "bare_listing",
-        "cached",
-        "entry",
-        "fd",
-        "given",
-        "is_dir",
-        "listing",
-        "names",
-        "nlink",
-        "parent",
-        "passed",
-        "seen",
-        "stale",
-        "store",
-        "tails",
-        "target",
-    )
+    __slots__ = ("cached", "fd", "given", "nlink", "passed", "seen", "store", "target")
 
     names: dict[bytes, Node]  # of a directory
     parent: Node
-    tails: dict[bytes, bytes]  # of the names that were listed: what follows the entry
-    listing: list[bytes | bytearray]  # with all entries; empty if it has to be made anew
-    bare_listing: list[bytes | bytearray]  # with those of directories alone
-    bare: int  # when it was listed so
     target: bytes  # of a symbolic link
 
-    def __init__(self, entry: bytearray) -> None:
-        self.entry = entry
-        self.is_dir = False
+    def __init__(self, number: int, kind: int) -> None:
+        super().__init__(number, kind)
         self.nlink = 1
-        self.stale = self.cached = self.passed = self.seen = 0
+        self.cached = self.passed = self.seen = 0
         self.given = False
         self.store: Store | None = None
         self.fd = -1
@@ -138,21 +107,16 @@ class Node:
         self.stale = LOOK if self.passed else 0
 
 
-class Tree:
+class Tree(Listings[Node]):
     """All inodes, and what the kernel has to know to open files of them."""
 
     def __init__(self, layers: list[str]) -> None:
         """Make the tree of what `layers`, the topmost first, show together, without whiteouts."""
-        self.device = -1  # /dev/fuse
-        self.nodes: list[Node] = []
+        super().__init__()
+        self._numbers = count(ROOT)
         self._unused: list[Store] = []
-        self.add(0, 0, 0)  # no inode has the number 0
         self.root = self._of_layer(os.stat(layers[0]))
         self.root.parent = self.root
-        # Whether programs want the attributes of the files that they list.
-        self.wanted, self.seen = True, False
-        self.listed = self.last_bare = 0
-        self.left = AT_FIRST
         for layer in layers:
             self._load(self.root, layer)
 
@@ -160,23 +124,21 @@ class Tree:
 
     def add(self, mode: int, uid: int, gid: int, rdev: int = 0, now: int = 0) -> Node:
         """Make an inode with the times `now`, in ns."""
-        nodes = self.nodes
-        number = len(nodes)
-        entry = bytearray(128)
+        number = next(self._numbers)
+        node = self.nodes[number] = Node(number, mode >> 12)
         seconds, ns = divmod(now, NS)
         _put_entry(
-            entry,
+            node.entry,
             0,
             *(number, VALID, number, 0, 0, seconds, seconds, seconds, ns, ns, ns),
             *(mode, 1, uid, gid, rdev, 4096, 0),
         )
-        node = Node(entry)
-        nodes.append(node)
-        if mode & _IFMT == stat.S_IFDIR:
-            node.is_dir = True
-            node.names, node.tails, node.bare = {}, {}, 0
-            node.listing, node.bare_listing = [], []
+        if node.is_dir:
+            node.names = {}
         return node
+
+    def names(self, directory: Node) -> dict[bytes, Node]:
+        return directory.names
 
     def removed(self, node: Node, now: int) -> None:
         """Note that a name of `node` is gone."""
@@ -193,6 +155,9 @@ class Tree:
             node.store, node.fd = None, -1
 
     # -- content --
+
+    def content(self, node: Node) -> int:
+        return node.fd
 
     def take_store(self) -> Store:
         """Return an empty memfd."""
@@ -228,91 +193,8 @@ class Tree:
         node.cached += 1
         if not node.given:
             node.given = True
-            self._give(node)
-        return _OPENED if store is None else _OPENED_WRITTEN
-
-    def _give(self, node: Node) -> None:
-        """Give the kernel the content of a small file of a layer, which saves the READ."""
-        if node.fd < 0 or abi.ATTR.unpack_from(node.entry, _ATTR)[1] > _MOST_GIVEN:
-            return
-        data = os.pread(node.fd, _MOST_GIVEN, 0)
-        body = abi.NOTIFY_STORE_OUT.pack(_number(node), 0, len(data))
-        size = abi.OUT_HEADER.size + len(body) + len(data)
-        head = abi.OUT_HEADER.pack(size, abi.NOTIFY_STORE, 0)
-        try:
-            os.writev(self.device, [head, body, data])
-        except OSError:
-            return  # best effort: a READ will come
-
-    # -- listings --
-
-    def what_to_list(self, directory: Node, offset: int) -> int:
-        """Return what to list with attributes in a directory, as `unionfs.wire.dirs` decides it."""
-        if offset:
-            return EVERYTHING if self.wanted else DIRECTORIES
-        what = DIRECTORIES
-        if self.wanted:
-            self.listed += 1
-            if self.seen and self.listed % TRIAL:
-                directory.bare = 0
-                return EVERYTHING
-            what = ALL_BUT_A_FILE
-        self._watch(directory)
-        return what
-
-    def _watch(self, directory: Node) -> None:
-        self.last_bare += 1
-        directory.bare = self.last_bare
-
-    def was_listed(self, directory: Node, size: int) -> None:
-        """Note that `size` bytes of a listing have attributes."""
-        self.left -= size
-        if self.left < 0:
-            self.wanted = False
-            self._watch(directory)
-
-    def looked_up(self, parent: Node, node: Node) -> None:
-        """Note a lookup in a directory that was listed without attributes of all files."""
-        if parent.bare > self.last_bare - WATCHED and not node.is_dir:
-            parent.bare = self.listed = 0
-            self.wanted = self.seen = True
-            self.left = PATIENCE
-
-    def listing(self, directory: Node, what: int) -> list[bytes | bytearray]:
-        """Return the entry and what follows it of each name, in turn, as READDIRPLUS has them.
-
-        What is not to be listed with attributes has no entry.
-        """
-        if not directory.listing:
-            self._make_listings(directory)
-        if what == DIRECTORIES:
-            return directory.bare_listing
-        listing = directory.listing
-        first = -1
-        for at, node in enumerate(directory.names.values(), _DOTS):
-            if node.stale:
-                node.refresh()
-            if first < 0 and not node.is_dir:
-                first = 2 * at
-        if what == EVERYTHING or first < 0:
-            return listing
-        return [*listing[:first], NO_ENTRY, *listing[first + 1 :]]
-
-    def _make_listings(self, directory: Node) -> None:
-        whole, bare = directory.listing, directory.bare_listing
-        bare.clear()
-        for cookie, (name, node) in enumerate(((b".", directory), (b"..", directory.parent)), 1):
-            whole += (NO_ENTRY, _tail(name, node, cookie))
-            bare += whole[-2:]
-        cookie, tails = 2, directory.tails
-        # A new name is the last one, and gets a cookie after all that are there.
-        for name, node in directory.names.items():
-            tail = tails.get(name)
-            if tail is None:
-                tail = tails[name] = _tail(name[:-1], node, cookie + 1)
-            cookie = cookie_of(tail)
-            whole += (node.entry, tail)
-            bare += (node.entry if node.is_dir else NO_ENTRY, tail)
+            self.give(node, node.fd)
+        return OPENED if store is None else _OPENED_WRITTEN
 
     # -- the layers --
 
@@ -351,23 +233,6 @@ class Tree:
                         node.given = True
                 if is_dir:
                     self._load(parent.names[name], item.path)
-
-
-def _number(node: Node) -> int:
-    number: int = abi.ENTRY_HEAD.unpack_from(node.entry)[0]
-    return number
-
-
-def cookie_of(tail: bytes) -> int:
-    """Return the offset of a directory after the name with this `tail`."""
-    cookie: int = abi.DIRENT.unpack_from(tail)[1]
-    return cookie
-
-
-def _tail(name: bytes, node: Node, cookie: int) -> bytes:
-    mode = get_word(node.entry, MODE_AT)[0]
-    tail = abi.DIRENT.pack(_number(node), cookie, len(name), mode >> 12) + name
-    return tail.ljust(len(tail) + 7 & ~7, b"\0")
 
 
 def _device_number(rdev: int) -> int:

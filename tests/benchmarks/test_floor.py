@@ -23,7 +23,7 @@ def needs_cc() -> None:
         pytest.skip(why)
 
 
-SUBJECTS = ("pyunion-dev", "floor-dev", "floor-python-dev")
+SUBJECTS = ("pyunion-dev", "floor-dev", "floor-python-dev", "least-union-dev")
 
 
 def counted(where: Path) -> list[dict[str, int]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.floor_python.answers import Handler, Place, handlers
-from benchmarks.floor_python.tree import ROOT, Tree
+from benchmarks.floor_python.listings import ROOT
+from benchmarks.floor_python.tree import Tree
 from benchmarks.results import from_json
 from tests.benchmarks.test_main import command
 from tests.helpers.io_uring import io_uring_enabled
