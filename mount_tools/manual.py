@@ -1,7 +1,8 @@
 """Write the manual pages: `python -m mount_tools.manual DIRECTORY`.
 
 mount.pyunion(8), pyunion(1), and one page for each command, from the texts that `--help`
-prints.  The pages are in git, and a test fails if they are not current.
+prints.  The pages are in git, and a test fails if they are not current.  The same holds for
+`mount_tools/cli/summaries.py`, which is written too.
 
 Source: man(7), groff_man(7); man-pages(7) for the order of sections.
 """
@@ -24,6 +25,7 @@ from mount_tools.mount.option_table import REFUSED, SECTIONS, TUNING
 DATE = "2026-11-29"
 SOURCE = "PyUnion"
 WIDTH = 72
+_LONGEST_LINE = 100  # of our modules
 ENVIRONMENT = (
     ("PYUNION_ROOT", "Where the store is, unless --root says so."),
     ("XDG_DATA_HOME", "An ordinary user's store is in pyunion/ in this directory."),
@@ -255,5 +257,36 @@ def write(directory: Path) -> None:
         (directory / name).write_text(text, encoding="utf-8")
 
 
+# -- the summaries that the help of a group prints --
+
+SUMMARIES = Path(__file__).parent / "cli" / "summaries.py"
+_SUMMARIES_HEAD = (
+    '"""What the help of a group says of its members; `mount_tools.manual` writes it."""'
+)
+
+
+def summaries() -> str:
+    """Return the text of the module `mount_tools.cli.summaries`."""
+    found: dict[str, str] = {}
+    ahead: list[Group] = [top]
+    while ahead:
+        group = ahead.pop()
+        for name, member in _members(group):
+            found[group.members[name]] = member.summary
+            ahead += [member] if isinstance(member, Group) else []
+    lines = [_SUMMARIES_HEAD, "", "from __future__ import annotations", "", "SUMMARIES = {"]
+    for home, summary in sorted(found.items()):
+        lines.append(_entry(home, summary))
+    return "\n".join(
+        [*lines, "}", '"""By `module.attribute` in `mount_tools.cli.commands`."""', ""]
+    )
+
+
+def _entry(home: str, summary: str) -> str:
+    line = f'    "{home}": "{summary}",'
+    return line if len(line) <= _LONGEST_LINE else f'    "{home}": (\n        "{summary}"\n    ),'
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
+    SUMMARIES.write_text(summaries(), encoding="utf-8")

@@ -9,7 +9,6 @@ Source: spf13/pflag `flag.go` (parseArgs, parseLongArg, parseSingleShortArg).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
@@ -65,6 +64,8 @@ def parse_integer(text: str) -> int:
 
     Raises ValueError with the text of Go's strconv.ParseInt.
     """
+    import re  # few command lines have one
+
     if not re.fullmatch(_INTEGER, text, re.ASCII):
         raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     # The digits are counted first: int() refuses more than 4,300 of them.

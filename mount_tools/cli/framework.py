@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mount_tools.cli.invocation import Invocation
 
 FLAG_ERROR = 125
+_GROUPS = "groups."  # how members begin that are groups themselves
 OPERAND_ERROR = 1
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
@@ -219,9 +220,9 @@ class Command:
     @property
     def description(self) -> str:
         """What the help says beside the summary: the docstring of its function."""
-        from inspect import cleandoc  # only help needs it
+        from mount_tools.cli.help_pages import without_indent  # only help needs it
 
-        return cleandoc(self._function.__doc__ or "")
+        return without_indent(self._function.__doc__ or "")
 
     def usage(self, path: str) -> str:
         parts = (path, "[OPTIONS]" if self.options else "", self.operands)
@@ -285,7 +286,8 @@ def _requires(least: int, most: int | None) -> str:
 class Group:
     """A group of commands, which are imported when they are called.
 
-    `members` maps a name to `module.attribute` in `mount_tools.cli.commands`.
+    `members` maps a name to `module.attribute` in `mount_tools.cli.commands`.  Their summaries
+    are in `mount_tools.cli.summaries`: to import them all takes five times as long as the help.
     """
 
     def __init__(
@@ -343,13 +345,12 @@ class Group:
 
     def help_text(self, path: str) -> str:
         from mount_tools.cli.help_pages import Shown, group_help
+        from mount_tools.cli.summaries import SUMMARIES
 
-        members = [
-            (name, member) for name in self.names() if (member := self.find(name)) is not None
-        ]
+        members = [(name, self.members[name]) for name in self.names()]
         groups, commands = (
-            [(name, member.summary) for name, member in members if isinstance(member, kind)]
-            for kind in (Group, Command)
+            [(name, SUMMARIES[home]) for name, home in members if home.startswith(_GROUPS) == of]
+            for of in (True, False)
         )
         usage = f"{path} {'[OPTIONS] ' if self.options else ''}COMMAND"
         shown = Shown(words_of(path), usage, self.summary, self.options)

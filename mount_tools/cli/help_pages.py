@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import textwrap
 from collections.abc import Sequence
 
 from mount_tools.cli.flags import Option
 from mount_tools.cli.help_text import Term, examples_of, exit_statuses_of
 from unionfs.light_typing import NamedTuple
+
+_STDOUT = 1
+_COLUMNS = 80
 
 
 class Shown(NamedTuple):
@@ -45,6 +48,29 @@ def group_help(
     return "\n".join([*lines, f"Run '{path} COMMAND --help' for more on a command."])
 
 
+def without_indent(docstring: str) -> str:
+    """Return a docstring without the indent of its lines after the first.
+
+    As inspect.cleandoc(); the module inspect takes longer than the rest of a help.
+    """
+    first, _, rest = docstring.partition("\n")
+    return f"{first.strip()}\n{textwrap.dedent(rest)}".strip()
+
+
+def _terminal_columns() -> int:
+    """Return the columns of the terminal, or what $COLUMNS says.
+
+    As shutil.get_terminal_size(), whose module takes as long as the rest of a help.
+    """
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
+    try:
+        return os.get_terminal_size(_STDOUT).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS  # stdout is closed, or no terminal
+
+
 def _option_lines(options: Sequence[Option]) -> str:
     """Return the options as pflag lists them, wrapped to the terminal."""
     shown: list[tuple[str, str]] = []
@@ -57,7 +83,7 @@ def _option_lines(options: Sequence[Option]) -> str:
         return ""
     shown.sort(key=lambda pair: pair[0].split("--")[-1].lower())
     column = max(len(name) for name, _ in shown) + 3
-    width = max(40, shutil.get_terminal_size().columns - column)
+    width = max(40, _terminal_columns() - column)
     lines = ["", "Options:"]
     for name, says in shown:
         wrapped = textwrap.wrap(says, width) or [""]

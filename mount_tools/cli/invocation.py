@@ -12,15 +12,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from layerstore.errors import StoreError
-from layerstore.store import Store, default_root
 from mount_tools.cli.errors import Exit
 from mount_tools.cli.output.terminal import for_stream
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from layerstore.store import Store
     from mount_tools.container.host_config import HostConfig
     from mount_tools.container.keeper_process import PreparedKeeper
 
@@ -31,9 +32,9 @@ class Invocation:
     def __init__(
         self, root: str | None, *, sync: bool = True, keeper: PreparedKeeper | None = None
     ) -> None:
-        self._root = Path(root) if root else None
+        self._root: Path | None = None
+        self._named = root
         self.sync = sync
-        self._named = bool(root)
         self._keeper = keeper
         self._store: Store | None = None
         self._closing = ExitStack()
@@ -42,7 +43,11 @@ class Invocation:
     def root(self) -> Path:
         """Where the store is, or would be.  Raises StoreError if there is no default."""
         if self._root is None:
-            self._root = default_root()
+            from pathlib import Path
+
+            from layerstore.store import default_root  # not for a help
+
+            self._root = Path(self._named) if self._named else default_root()
         return self._root
 
     @property
@@ -78,6 +83,8 @@ class Invocation:
         return keeper
 
     def _open(self, root: Path) -> Store:
+        from layerstore.store import Store
+
         self._store = self._closing.enter_context(Store.open(root, sync=self.sync))
         return self._store
 

@@ -105,7 +105,7 @@ class Top(Group):
         name = next(iter(parsed.operands), "")
         found = self.named(PROGRAM, name) if name else None
         if parsed.values["version"]:
-            from mount_tools.cli.commands.info_cmd import own_version
+            from mount_tools.version import own_version
 
             print(f"PyUnion version {own_version()}")
             return

@@ -261,12 +261,9 @@ def _help() -> Outcome:
 
 def _version(program: str) -> Outcome:
     """Print the version; engines show the first line (`podman info`)."""
-    from importlib import metadata
+    from mount_tools.version import own_version
 
-    try:
-        version = metadata.version("pyunion")
-    except metadata.PackageNotFoundError:
-        version = "of an uninstalled checkout"
+    version = own_version()
     as_engines_read = f"{FUSE_OVERLAYFS}: version {version} (PyUnion)\n"
     plain = f"{PROGRAM} {version}\n"
     return _print(as_engines_read if program == FUSE_OVERLAYFS else plain, sys.stdout)

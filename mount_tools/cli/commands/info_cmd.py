@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib import metadata
 
 from layerstore.errors import StoreError
 from mount_tools.cli import framework
@@ -14,11 +13,7 @@ from mount_tools.cli.gotemplate.values import Value
 from mount_tools.cli.invocation import Invocation, say
 from mount_tools.cli.output.human import human_size
 from mount_tools.cli.output.listing import as_json
-
-
-def own_version() -> str:
-    """Return the version of PyUnion."""
-    return metadata.version("pyunion")
+from mount_tools.version import own_version
 
 
 @framework.command("Show the versions of PyUnion, Python and the kernel")

@@ -9,11 +9,10 @@ Bidirectional overrides are escaped too: they make a name look like another one.
 
 from __future__ import annotations
 
-import re
-
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import re
     from typing import TextIO
 
 # C0 without tab and line feed, DEL, C1, and characters that change the direction of text.
@@ -23,6 +22,8 @@ _LINES = str.maketrans({"\n": r"\n", "\t": r"\t"})
 
 def escaped(text: str) -> str:
     """Return `text` with control characters escaped, except line feeds and tabs."""
+    import re  # here, as few commands print to a terminal what came with an image
+
     return re.sub(_CONTROLS, _escape, text)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
+
 import pytest
 
 from mount_tools.cli import framework
 from mount_tools.cli.errors import Exit
 from mount_tools.cli.framework import Command, Group, command
+from mount_tools.cli.help_pages import without_indent
 from mount_tools.cli.invocation import Invocation
+from mount_tools.cli.main import top
 
 
 @command("Do a thing", "THING [THING...]", most=None)
@@ -61,3 +65,29 @@ def test_help_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
         "Commands:\n  tag   Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE\n\n"
         "Run 'pyunion image COMMAND --help' for more on a command.\n"
     )
+
+
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "",
+        "One line.",
+        " One\n    two\n\n      three\n    ",
+        "One\n\n    two\n",
+        "\n    one\n    two",
+    ],
+)
+def test_indent_is_taken_from_a_docstring_as_inspect_does(docstring: str) -> None:
+    assert without_indent(docstring) == cleandoc(docstring)
+
+
+def test_help_is_as_wide_as_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def widest(columns: str) -> int:
+        monkeypatch.setenv("COLUMNS", columns)
+        return max(map(len, shown(top, "pyunion", capsys).partition("Management")[0].splitlines()))
+
+    assert [widest(columns) <= int(columns) for columns in ("70", "100")] == [True, True]
+    assert widest("100") > 80
+    assert widest("0") == widest("wide")

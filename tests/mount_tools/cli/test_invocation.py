@@ -70,7 +70,7 @@ def test_a_default_store_that_is_missing_is_empty(
     from mount_tools.cli.main import main
 
     monkeypatch.delenv("PYUNION_ROOT", raising=False)
-    monkeypatch.setattr("mount_tools.cli.invocation.default_root", lambda: tmp_path / "default")
+    monkeypatch.setattr("layerstore.store.default_root", lambda: tmp_path / "default")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     assert main(line.split()) == status
@@ -81,7 +81,7 @@ def test_a_default_store_that_is_missing_is_empty(
 
 def test_what_needs_no_store_needs_no_place_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     no_home = Mock(side_effect=StoreError("no home"))
-    monkeypatch.setattr("mount_tools.cli.invocation.default_root", no_home)
+    monkeypatch.setattr("layerstore.store.default_root", no_home)
     invocation = Invocation(None)
     with pytest.raises(StoreError, match="no home"):
         _ = invocation.store
