@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from unionfs.core.owner_rights import as_owner
 from unionfs.errors import fs_error
 from unionfs.light_logging import Logger
 
@@ -338,8 +339,6 @@ def _open_part(real: RealDir, dir_fd: int) -> Fd:
         return open_dir(name, dir_fd)
     except PermissionError:
         if real.layer.is_upper:
-            from unionfs.core.owner_rights import as_owner  # which imports this module
-
             with suppress(PermissionError):
                 return as_owner(lambda: open_dir(name, dir_fd), (dir_fd, None), (dir_fd, name))
         return Fd(os.open(name, _OPEN_PATH | os.O_DIRECTORY, dir_fd=dir_fd))

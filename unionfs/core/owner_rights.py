@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from unionfs.core.layer import open_path
 from unionfs.light_typing import TypeVar
 from unionfs.syscalls import xattr
 
@@ -118,20 +117,22 @@ def _note(st: os.stat_result) -> None:
 def _wide(place: Place) -> Iterator[bool]:
     """Give the owner of `place` all rights meanwhile; yields whether that changed its mode."""
     fd, name = place
-    if name is not None:
-        # The operation may give the name to another file.
-        fd = open_path(name, fd)
-    st = os.stat(fd)
-    mode = stat.S_IMODE(st.st_mode)
-    wide = mode | (stat.S_IRWXU if stat.S_ISDIR(st.st_mode) else stat.S_IRUSR | stat.S_IWUSR)
-    if st.st_uid != os.geteuid() or wide == mode or stat.S_ISLNK(st.st_mode):
-        yield False
-        return
-    path = b"/proc/self/fd/%d" % fd  # the fd may be O_PATH, which fchmod(2) refuses
-    _note(st)
-    os.chmod(path, wide)
-    try:
-        yield True
-    finally:
-        os.chmod(path, mode)
+    with ExitStack() as stack:
+        if name is not None:
+            # The operation may give the name to another file.
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            stack.callback(os.close, fd)
+        st = os.stat(fd)
+        mode = stat.S_IMODE(st.st_mode)
+        wide = mode | (stat.S_IRWXU if stat.S_ISDIR(st.st_mode) else stat.S_IRUSR | stat.S_IWUSR)
+        if st.st_uid != os.geteuid() or wide == mode or stat.S_ISLNK(st.st_mode):
+            yield False
+            return
+        path = b"/proc/self/fd/%d" % fd  # the fd may be O_PATH, which fchmod(2) refuses
         _note(st)
+        os.chmod(path, wide)
+        try:
+            yield True
+        finally:
+            os.chmod(path, mode)
+            _note(st)
