@@ -352,8 +352,9 @@ class ContainerStore(DirectoryPart):
         Yields its descriptor: a fork that keeps it open holds the lock too.
         Raises Busy if another process holds it and `wait` is not set, NoSuchContainer
         if the container was removed while this waited for the lock, NotFound if somebody
-        else removed its directory.
+        else removed its directory, StoreError if the store is only read.
         """
+        self._database.require_writable()
         path = container.directory / "lock"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

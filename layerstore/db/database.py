@@ -156,8 +156,7 @@ class Database:
         if connection.in_transaction:
             yield connection
             return
-        if self.read_only:
-            raise StoreError(f"{self.path} cannot be changed: {_why_read_only(self.path)}")
+        self.require_writable()
         self._refuse_full()
         with _sentences(self.path), self._synced(connection, durable=durable):
             connection.execute("BEGIN IMMEDIATE")
@@ -168,6 +167,11 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def require_writable(self) -> None:
+        """Raise StoreError, with what to do, if the store is only read."""
+        if self.read_only:
+            raise StoreError(f"{self.path} cannot be changed: {_why_read_only(self.path)}")
 
     def still(self) -> AbstractContextManager[object]:
         """Return a context in which nobody changes anything, so that all read is of one moment.

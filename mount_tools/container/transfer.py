@@ -89,6 +89,7 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
         with suppress(NoMount):  # what is there now is looked at below
             control_client.writing(socket_path(container.directory))  # Busy if it hangs
     if point is None:
+        store.database.require_writable()
         store.containers.check_upper(container)
         made.mkdir(mode=0o755, exist_ok=True)
         mount_container(store, container, os.fspath(made))

@@ -38,6 +38,12 @@ _WRITING = [
     ("commit", "box", "busy:2"),
     ("volume", "create", "data"),
     ("system", "prune", "-f"),
+    ("start", "-a", "box"),
+    ("restart", "box"),
+    ("mount", "box", "/mnt"),
+    ("cp", "box:/file", "/dev/null"),
+    ("cp", "/etc/hostname", "box:/file"),
+    ("restore", "box", "/file"),
 ]
 
 
@@ -72,6 +78,6 @@ def test_what_reads_works(medium: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", _WRITING, ids=" ".join)
 def test_what_writes_says_why_it_cannot(medium: Cli, words: tuple[str, ...]) -> None:
-    said = medium.fails(*words)
+    said = medium.fails(*words, status=125 if words[0] == "start" else 1)
     assert "is mounted read-only; mount it writable, or copy the store to another --root" in said
     assert len(said.splitlines()) == 1
