@@ -71,7 +71,7 @@ def run(
             if not detach:
                 return run_container(store, container, passed_on, invocation.take_keeper())
             start_container(store, container, invocation.take_keeper(), stdin=flags.interactive)
-        except (StoreError, CannotStart):
+        except (StoreError, CannotStart, OSError):
             if flags.rm:
                 discard(store, container)
             raise

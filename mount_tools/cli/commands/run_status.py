@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from layerstore.containers.container import Container
-from layerstore.errors import NotFound, StoreError
+from layerstore.errors import Conflict, NotFound, StoreError
 from layerstore.store import Store
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.invocation import complain
@@ -35,15 +36,17 @@ def take_stdin(interactive: bool, tty: bool) -> None:
 
 
 def discard(store: Store, container: Container) -> None:
-    """Remove a container of `--rm` at its end, unless it has been removed already."""
+    """Remove a container of `--rm` that was not started, unless it has been removed already.
+
+    One that runs all the same, as this command failed to show it, is left to its keeper.
+    """
     from mount_tools.container.cgroup import release
 
-    try:
+    with suppress(NotFound, Conflict):
         container = store.containers.get(container.id)
-        release(container.directory)
-        store.containers.remove(container)
-    except NotFound:
-        return
+        if not container.running:
+            release(container.directory)
+            store.containers.remove(container)
 
 
 def exit_with(action: Callable[[], int]) -> None:

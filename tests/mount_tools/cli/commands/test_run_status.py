@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from layerstore import Image
 from layerstore.errors import Conflict, NoSuchImage, StoreError
+from mount_tools.cli.commands import run_cmd
 from mount_tools.cli.commands.run_status import discard, exit_with, take_stdin
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.container.handshake import CannotStart
@@ -78,3 +80,26 @@ def test_a_container_is_discarded_once(cli: Cli, base: Image) -> None:
         discard(store, container)
         assert store.containers.list() == []
         discard(store, container)
+
+
+def test_a_container_that_runs_all_the_same_is_not_discarded(cli: Cli, base: Image) -> None:
+    """As one whose keeper does not answer: the error that says so is the one that is shown."""
+    with cli.store() as store:
+        container = store.containers.create(base, auto_remove=True)
+        store.containers.started(container, os.getpid())
+        discard(store, container)
+        assert [one.id for one in store.containers.list()] == [container.id]
+
+
+def test_a_failure_of_the_system_leaves_no_container_of_rm(
+    cli: Cli, base: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(run_cmd, "run_container", fails)
+    name = base.id.encoded
+    assert "Too many open files" in cli.fails("run", "--rm", name, "true", status=125)
+    assert cli.ok("ps", "-aq") == ""
+    cli.fails("run", name, "true", status=125)
+    assert len(cli.ok("ps", "-aq").split()) == 1, "as docker keeps it"
