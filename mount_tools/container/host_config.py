@@ -82,6 +82,8 @@ class HostConfig(NamedTuple):
     devices: tuple[Device, ...] = ()
     seccomp: str = ""
     """The seccomp profile, as JSON, UNCONFINED for none, or "" for the machine's own."""
+    ports: Object = {}  # noqa: RUF012 - a NamedTuple's default, which nothing changes
+    """The ports that it publishes, as docker's PortBindings."""
 
     @property
     def fields(self) -> Object:
@@ -110,6 +112,7 @@ class HostConfig(NamedTuple):
             "NanoCpus": self.limits.cpus,
             "PidsLimit": self.limits.pids,
             "Devices": [one.fields for one in self.devices],
+            "PortBindings": self.ports,
         }
         return {
             "Binds": [volume.text for volume in (*self.volumes, *self.named)],
@@ -196,6 +199,7 @@ def host_config(config: RunConfig) -> HostConfig:
         Limits(*(_number(host, name) for name in _LIMITS)),
         tuple(device_of(one) for one in _objects(host.fields.get("Devices"))),
         next((one[len(_SECCOMP) :] for one in options if one.startswith(_SECCOMP)), ""),
+        host.members("PortBindings"),
     )
 
 

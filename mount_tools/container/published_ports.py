@@ -1,8 +1,8 @@
 """Ports that a container publishes: those of the host, since it has the network of the host.
 
-Decided here and only here: which values of `--publish` are right.  What a program in a container
-listens on is open on the host, with the same number.  So a port that is published as itself, on
-all addresses, needs nothing to be done, and any other is refused.
+Decided here and only here: which values of `--publish` are right, and how they are shown.  What a
+program in a container listens on is open on the host, with the same number.  So a port that is
+published as itself, on all addresses, needs nothing to be done, and any other is refused.
 
 Source: docker/go-connections `nat/nat.go:ParsePortSpec()`; docker `--publish`.
 """
@@ -10,19 +10,50 @@ Source: docker/go-connections `nat/nat.go:ParsePortSpec()`; docker `--publish`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 from layerstore.errors import StoreError, shown
+from layerstore.oci.json_values import JSON, Object
+from unionfs.light_typing import NamedTuple
 
 _LARGEST = 65535
 _RANGE = r"([0-9]{1,5})(?:-([0-9]{1,5}))?"
 _SPEC = rf"(?:(?P<address>.*):)?(?P<host>{_RANGE})?:(?P<own>{_RANGE})(?:/(?P<protocol>[a-z]+))?"
 _EVERYWHERE = ("0.0.0.0", "::", "[::]")
+_BY_DEFAULT = ("0.0.0.0", "::")
 
 
-def check_published(text: str, *, network: bool) -> None:
-    """Check `[ADDRESS:]PORT:PORT[/PROTOCOL]`, the value of a `--publish`; raises StoreError.
+class Published(NamedTuple):
+    """Ports from `first` to `last` that are those of the host, on the addresses `addresses`."""
 
-    `network` tells whether the container has the network of the host.
+    addresses: tuple[str, ...]
+    first: int
+    last: int
+    protocol: str
+
+    @property
+    def text(self) -> str:
+        """As `docker ps` shows it."""
+        ports = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return ", ".join(
+            f"{address}:{ports}->{ports}/{self.protocol}" for address in self.addresses
+        )
+
+    @property
+    def bindings(self) -> dict[str, list[JSON]]:
+        """As docker records it, by port and protocol."""
+        return {
+            f"{port}/{self.protocol}": [
+                {"HostIp": address, "HostPort": str(port)} for address in self.addresses
+            ]
+            for port in range(self.first, self.last + 1)
+        }
+
+
+def parse_published(text: str, *, network: bool) -> Published:
+    """Return what `[ADDRESS:]PORT:PORT[/PROTOCOL]` names, the value of a `--publish`.
+
+    `network` tells whether the container has the network of the host.  Raises StoreError.
     """
     if not network:
         raise StoreError(f"--publish {shown(text)}: a container without a network has no ports")
@@ -50,3 +81,41 @@ def check_published(text: str, *, network: bool) -> None:
             f"--publish {shown(text)}: the container has the network of the host, so port "
             f"{found['own']} of it is port {found['own']} of the host; tell its program another"
         )
+    address = found["address"]
+    addresses = (address.strip("[]"),) if address else _BY_DEFAULT
+    return Published(addresses, numbers[0], numbers[-1], found["protocol"] or "tcp")
+
+
+def bindings_of(texts: Iterable[str], *, network: bool) -> Object:
+    """Return the values of all `--publish` as docker's PortBindings; raises StoreError."""
+    found: dict[str, list[JSON]] = {}
+    for text in texts:
+        for port, places in parse_published(text, network=network).bindings.items():
+            known = found.setdefault(port, [])
+            known += [place for place in places if place not in known]
+    return {**found}
+
+
+def published_in(bindings: Object) -> list[Published]:
+    """Return the ports of `bindings`, as `Published.bindings` gives them, in docker's order.
+
+    Ports that follow each other are one.
+    """
+    found: list[Published] = []
+    for port, protocol, addresses in sorted(_recorded(bindings)):
+        last = found[-1] if found else None
+        if last is not None and last[0::3] == (addresses, protocol) and last.last + 1 == port:
+            found[-1] = last._replace(last=port)
+        else:
+            found.append(Published(addresses, port, port, protocol))
+    return found
+
+
+def _recorded(bindings: Object) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    for key, places in bindings.items():
+        port, _, protocol = key.partition("/")
+        of_each = (
+            [one for one in places if isinstance(one, dict)] if isinstance(places, list) else []
+        )
+        if port.isdecimal() and of_each:
+            yield int(port), protocol, tuple(str(one.get("HostIp") or "") for one in of_each)

@@ -284,10 +284,11 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts, *, init: bool) -> HostC
             f"network {flags.network} not found: a container uses the network of the host, which "
             "is --network host, or --network none"
         )
-    for ports in flags.publish:
-        from mount_tools.container.published_ports import check_published  # few name any
+    ports: Object = {}
+    if flags.publish:
+        from mount_tools.container.published_ports import bindings_of  # few name any
 
-        check_published(ports, network=flags.network != NO_NETWORK)
+        ports = bindings_of(flags.publish, network=flags.network != NO_NETWORK)
     profile, no_new_privileges = security_options(flags.security_opt)
     for pair in flags.add_host:
         name, colon, address = pair.partition(":")
@@ -317,6 +318,7 @@ def _host_config(flags: ContainerFlags, mounts: _Mounts, *, init: bool) -> HostC
         limits=parse_limits(flags.memory, flags.memory_swap, flags.cpus, flags.pids_limit),
         devices=tuple(parse_device(text) for text in flags.device),
         seccomp=profile,
+        ports=ports,
     )
 
 

@@ -73,7 +73,9 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
     given = config.pop("HostConfig", None)
     host = given if isinstance(given, dict) else {}
     log = container.directory / LOG
-    network = host_config(RunConfig(container.config)).network
+    uses = host_config(RunConfig(container.config))
+    network = uses.network
+    ports: Object = uses.ports if container.runs_command else {}
     return {
         "Id": container.id,
         "Created": format_timestamp(container.created_ns),
@@ -108,7 +110,7 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
         **sizes,
         "Mounts": _mounts(store, container),
         "Config": _config({"Image": container.image_name, **config}),
-        "NetworkSettings": {"Ports": {}, **_NO_ADDRESS, "Networks": {network: {**_NO_ADDRESS}}},
+        "NetworkSettings": {"Ports": ports, **_NO_ADDRESS, "Networks": {network: {**_NO_ADDRESS}}},
     }
 
 

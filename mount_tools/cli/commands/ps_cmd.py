@@ -97,7 +97,7 @@ class _Flags(NamedTuple):
 @framework.as_one(_Flags)
 def ps(invocation: Invocation, flags: _Flags) -> None:
     """With --json each container has id, name, image, image_id, command, status, exit_code,
-    pid, created, started, finished, mount_point and labels; with --size also size and
+    pid, created, started, finished, mount_point, labels and ports; with --size also size and
     virtual_size (bytes)."""
     store = invocation.store
     last = 1 if flags.latest and flags.last < 0 else flags.last
@@ -204,7 +204,7 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
         RunningFor=age(container.created_ns // SECOND * SECOND),
         State=state,
         Status=status_text(container, paused=state == "paused"),
-        Ports="",
+        Ports=ports_text(container),
         Size=size_text(store, container) if sized else "0B",
         Names=container.name,
         Labels=",".join(f"{name}={labels[name]}" for name in sorted(labels)),
@@ -214,6 +214,16 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
         LocalVolumes=str(sum(1 for one in mounts if one.of_store)),
         Networks=host_config(RunConfig(container.config)).network,
     )
+
+
+def ports_text(container: Container) -> str:
+    """Return the ports that a container publishes, which are open as long as it runs."""
+    bindings = host_config(RunConfig(container.config)).ports
+    if not bindings or not container.runs_command:
+        return ""
+    from mount_tools.container.published_ports import published_in  # few publish any
+
+    return ", ".join(one.text for one in published_in(bindings))
 
 
 class Shown(NamedTuple):
@@ -265,6 +275,7 @@ def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Va
         "finished": moment(container.finished_ns),
         "mount_point": container.mount_point,
         "labels": {**config.labels},
+        "ports": ports_text(container),
     }
     if size:
         own = container.size()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from layerstore.errors import StoreError
-from mount_tools.container.published_ports import check_published
+from mount_tools.container.published_ports import bindings_of, parse_published, published_in
 
 
 @pytest.mark.parametrize(
     "text", ["80:80", "53:53/udp", "8000-8002:8000-8002", "0.0.0.0:80:80/tcp", "[::]:80:80"]
 )
 def test_a_port_as_itself(text: str) -> None:
-    check_published(text, network=True)
+    parse_published(text, network=True)
     with pytest.raises(StoreError, match="without a network"):
-        check_published(text, network=False)
+        parse_published(text, network=False)
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,34 @@ def test_a_port_as_itself(text: str) -> None:
 )
 def test_what_is_refused(text: str, said: str) -> None:
     with pytest.raises(StoreError, match=r"^[^\n]*$") as caught:
-        check_published(text, network=True)
+        parse_published(text, network=True)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        (["80:80"], ["0.0.0.0:80->80/tcp, :::80->80/tcp"]),
+        (["0.0.0.0:53:53/udp"], ["0.0.0.0:53->53/udp"]),
+        (["80:80", "80:80"], ["0.0.0.0:80->80/tcp, :::80->80/tcp"]),
+        (["[::]:80:80", "0.0.0.0:80:80"], [":::80->80/tcp, 0.0.0.0:80->80/tcp"]),
+        (
+            ["8000-8002:8000-8002"],
+            ["0.0.0.0:8000-8002->8000-8002/tcp, :::8000-8002->8000-8002/tcp"],
+        ),
+        (
+            ["443:443", "80:80", "81:81", "81:81/udp"],
+            [
+                "0.0.0.0:80-81->80-81/tcp, :::80-81->80-81/tcp",
+                "0.0.0.0:81->81/udp, :::81->81/udp",
+                "0.0.0.0:443->443/tcp, :::443->443/tcp",
+            ],
+        ),
+    ],
+)
+def test_how_docker_shows_it(texts: list[str], shown: list[str]) -> None:
+    assert [one.text for one in published_in(bindings_of(texts, network=True))] == shown
+
+
+def test_what_is_no_record_of_a_port_is_left_out() -> None:
+    assert published_in({"x/tcp": [], "80/tcp": None, "81/tcp": ["y"]}) == []

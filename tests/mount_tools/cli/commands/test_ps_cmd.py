@@ -145,6 +145,7 @@ def test_json(cli: Cli, boxes: dict[str, Container], base: Image) -> None:
         "finished": None,
         "mount_point": None,
         "labels": {"n": "1"},
+        "ports": "",
         "size": 0,
         "virtual_size": 1006,
     }
@@ -153,3 +154,21 @@ def test_json(cli: Cli, boxes: dict[str, Container], base: Image) -> None:
 def list_of(found: object) -> list[object]:
     assert isinstance(found, list)
     return found
+
+
+def test_published_ports_are_those_of_the_host_while_it_runs(cli: Cli, base: Image) -> None:
+    words = ("-p", "8080:8080", "-p", "53-54:53-54/udp")
+    cli.ok("create", "--name", "box", *words, base.id.encoded, "sh")
+    shown = (
+        "0.0.0.0:53-54->53-54/udp, :::53-54->53-54/udp, 0.0.0.0:8080->8080/tcp, :::8080->8080/tcp"
+    )
+    document = "{{json .NetworkSettings.Ports}} {{json .HostConfig.PortBindings}}"
+    assert cli.ok("ps", "-a", "--format", "[{{.Ports}}]") == "[]\n"
+    assert cli.ok("inspect", "-f", document, "box").startswith("{} {")
+    with cli.store() as store:
+        store.containers.started(store.containers.resolve("box"), os.getpid())
+    assert cli.ok("ps", "--format", "{{.Ports}}") == f"{shown}\n"
+    assert f'"ports": "{shown}"' in cli.ok("ps", "--json")
+    ports = cli.ok("inspect", "-f", document, "box").split()
+    assert ports[0] == ports[1]
+    assert '"8080/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},' in ports[0]
