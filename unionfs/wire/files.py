@@ -141,7 +141,7 @@ class Files:
         version: int,
         data: bytearray | None,
     ) -> int:
-        """Do as `_give` and `_put_open` for the first OPEN of a small file, which most are."""
+        """Do what `_give` and `_put_open` do, for the first OPEN of a small file: most are that."""
         nodeid, modes = request.nodeid, self._modes
         with modes.lock:
             as_found = self._fs.is_as_found(fh)
@@ -168,9 +168,9 @@ class Files:
     def _give(self, cache: Cache, fh: Fh, request: Request, flags: int) -> None:
         """Give the kernel the content of a lower file at its first open, and never again.
 
-        An OPEN of the inode is answered only when the inode is in `given`, and it is added
-        only after the store.  So no READ of it is under way during the store: the store
-        would wait for the pages of that READ, and the READ for this thread.  The file is
+        An OPEN of the inode is answered only when the inode is in `_given`, and it is added
+        only after the store.  So no READ of it is under way during the store.  If one were, the
+        store would wait for the pages of that READ, and the READ for this thread.  The file is
         read without a lock.  A change of its data begins and ends under the lock, so old
         content is never stored after it.  Raises `Defer` to wait for a disk.
         """
@@ -207,7 +207,7 @@ class Files:
             raise Defer from None
         if backing is not None and data is not None and data.startswith(ELF):
             try:
-                return None if modes.loads(request, flags) else data
+                return None if modes.is_to_run(request, flags) else data
             except StillRunning:
                 return None
         return data

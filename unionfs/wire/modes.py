@@ -16,12 +16,13 @@ or sgid, since only a WRITE request tells whether the writer may keep them; or i
 which the kernel does not know of its FUSE inode: it would let a program map the file for
 writing, or clear O_APPEND.
 
-Others can open such a program while it runs, and keep it open longer.  Until they close it
-there is still one inode: a change of its data fails with ETXTBSY, as if it still ran.
+Other programs can open such a program while it runs, and keep it open longer.  Until they
+close it there is still one inode, and a change of its data fails with ETXTBSY, as if it still
+ran.
 
-With `pass_all` every lower file is passed through to.  One that is open when it is first
-written to becomes two inodes: those who have it open keep the lower file, and everybody
-else gets the upper one, under a new nodeid.  A frozen upper file does the same.
+With `pass_all` every lower file is passed through to.  A file that is open when it is first
+written to becomes two inodes: a program that has it open keeps the lower file, and whatever
+opens it later gets the upper one, under a new nodeid.  A file of a frozen upper does the same.
 """
 
 from __future__ import annotations
@@ -45,18 +46,19 @@ ELF = b"\x7fELF"
 
 # How many lower files stay open and registered after their last handle is closed.
 KEPT = 256
-# The same for small ones, which have no fd until a READ comes.  A commit looks at each.
+# The same for small files, which have no fd until a READ comes.  A commit looks at each.
 KEPT_SMALL = 4096
 
-# Seconds that a change of data waits for those who read the file by passthrough: the
-# kernel tells us of a close some time after it.
+# Seconds that a change of data waits until no handle reads the file by passthrough.  The
+# kernel sends a RELEASE only some time after close(2).
 PATIENCE = 0.5
 
-# Seconds that an open for writing waits for that if it does not depend on it.
-_A_MOMENT = 0.05
+# Seconds that an open for writing waits for the same, if it can go on without it.
+_SHORT_PATIENCE = 0.05
 
-# Seconds between two looks at a thread that is about to sleep, and how many there are.
-_SOON, _LOOKS = 0.001, 5000
+# How often a thread that has not begun to wait in open(2) is looked at again, and the seconds
+# between two looks.
+_LOOKS, _LOOK_S = 5000, 0.001
 
 # The kernel's errors for a file that it will never pass through: the file is on a
 # FUSE filesystem or on one that is stacked too deep, or we are not root.
@@ -97,12 +99,13 @@ class Cache(Protocol):
 class Mode:
     """How the kernel has an inode open, which is the same for all its handles.
 
-    It reads and writes either the real file, by passthrough, or through the page cache and
-    this process (`backing_id` 0).  The real file is that after `version` copy_ups.  `fh` is
-    the handle that all readers of a lower file share, 0 for none.  `program` says that
-    passthrough is only for opens that execute or load the file, `small` that no open gets it.
-    `twin` is the nodeid of the other inode that the file has become, if any; `parted` says
-    that no name leads to the old one any more, in the kernel neither.
+    The kernel reads and writes either the real file itself, by passthrough, or through its page
+    cache and this process; `backing_id` is then 0.  `version` is the number of copy_ups after
+    which the file had this real file.  `flags` are those of the reply to OPEN.  `handles` counts
+    the open handles, and `fh` is the one that all readers of a lower file share, 0 for none.
+    `program` says that only an open that executes or loads the file gets passthrough, `small`
+    that none does.  If the file has become two inodes, `twin` is the nodeid of the other one, and
+    `nameless` says that no name leads to this one any more, not even in the kernel's cache.
     """
 
     __slots__ = (
@@ -110,7 +113,7 @@ class Mode:
         "fh",
         "flags",
         "handles",
-        "parted",
+        "nameless",
         "program",
         "small",
         "twin",
@@ -118,7 +121,13 @@ class Mode:
     )
 
     def __init__(
-        self, backing_id: int, version: int, flags: int, *, program: bool, small: bool = False
+        self,
+        version: int,
+        flags: int,
+        *,
+        backing_id: int = 0,
+        program: bool = False,
+        small: bool = False,
     ) -> None:
         self.backing_id = backing_id
         self.version = version
@@ -128,20 +137,21 @@ class Mode:
         self.handles = 1
         self.fh = _NO_FH
         self.twin: NodeId | None = None
-        self.parted = False
+        self.nameless = False
 
 
 class Modes:
     """The modes of all inodes that are open, and of some that were.
 
     `backings` is None if the kernel sends every read and write to this process.
-    `keep` are the flags of an OPEN whose pages are kept.  Pages are kept from one open
-    to the next only if no write by passthrough can have changed the file behind them.
+    `keep` are the flags of the reply to an OPEN that lets the kernel keep the pages it has.
+    It keeps them from one open to the next only if no write by passthrough can have changed
+    the file behind them.
 
     A lower file stays open after its last handle is closed.  Its next reader gets the same
     handle, without a system call.
 
-    `lock` is held for every change of a mode and of what is under change.
+    `lock` is held whenever a mode changes, or a change of data begins or ends.
     """
 
     def __init__(
@@ -163,7 +173,7 @@ class Modes:
         self._closed = threading.Condition(self.lock)
         self._waiting = 0  # how many threads wait for `_closed`
         self._modes: dict[NodeId, Mode] = {}
-        # Those without a handle, the latest last.
+        # The modes without a handle, the one that was closed last at the end.
         self._kept: dict[NodeId, Mode] = {}
         self._kept_small: dict[NodeId, Mode] = {}
         self._changes: dict[NodeId, int] = {}  # how many changes of data are under way
@@ -171,20 +181,20 @@ class Modes:
     # -- changes of data --
 
     def begin_change(self, nodeid: NodeId, wait: bool) -> None:
-        """Let no reader of the lower file `nodeid` begin until `end_change`.
+        """Let no open of the lower file `nodeid` get passthrough until `end_change`.
 
-        Those who read it by passthrough have to be gone: raises ETXTBSY if they stay,
-        or `Defer` to wait for them.  The caller begins before it opens the file for
+        Handles that read it by passthrough have to be closed: raises ETXTBSY if they stay
+        open, or `Defer` to wait for them.  The caller begins before it opens the file for
         writing, or truncates it, and ends when that is done.
         """
         with self.lock:
-            if self._is_in_the_way(nodeid):
+            if self._blocks_change(nodeid):
                 if not wait:
                     raise Defer
                 self._wait_for_readers(nodeid)
             mode = self._modes.get(nodeid)
             if mode is not None and not mode.handles:
-                self._give_up(nodeid, mode)
+                self._close(nodeid, mode)
             self._changes[nodeid] = self._changes.get(nodeid, 0) + 1
 
     def end_change(self, nodeid: NodeId) -> None:
@@ -198,8 +208,8 @@ class Modes:
         """Tell whether a change of the data of `nodeid` is under way; the caller holds the lock."""
         return nodeid in self._changes
 
-    def _is_in_the_way(self, nodeid: NodeId) -> bool:
-        """Tell whether a real file is passed through to that a change of data replaces."""
+    def _blocks_change(self, nodeid: NodeId) -> bool:
+        """Tell whether the kernel passes through to a real file that a change of data replaces."""
         mode = self._modes.get(nodeid)
         if mode is None or not mode.handles or not mode.backing_id:
             return False
@@ -207,22 +217,22 @@ class Modes:
 
     def _wait_for_readers(self, nodeid: NodeId) -> None:
         mode = self._modes[nodeid]
-        if mode.parted:
+        if mode.nameless:
             raise fs_error(errno.ETXTBSY)
-        gone = self._wait_until(lambda: not self._is_in_the_way(nodeid), PATIENCE)
-        if not gone and self._modes[nodeid].program:
+        closed = self._wait_until(lambda: not self._blocks_change(nodeid), PATIENCE)
+        if not closed and self._modes[nodeid].program:
             raise fs_error(errno.ETXTBSY)
 
     # -- open to release --
 
     def share(self, request: Request, flags: int) -> Mode | None:
-        """Return the mode of an inode and count one more reader, None if it must be opened."""
+        """Count one more reader of an inode and return its mode; None if it must be opened."""
         nodeid = request.nodeid
         mode = self._modes.get(nodeid)
         if mode is None:
             return None
         try:
-            loads = mode.program and not mode.handles and self.loads(request, flags)
+            runs = mode.program and not mode.handles and self.is_to_run(request, flags)
         except StillRunning:
             return None
         with self.lock:
@@ -230,12 +240,12 @@ class Modes:
             if mode is None or not mode.fh:
                 return None
             if mode.handles and mode.backing_id and mode.program:
-                # It may have been copied up since: with the same data.
-                return self._joined(mode) if self._fs.is_of(mode.fh, nodeid) else None
+                # If it was copied up since, its data is still the same.
+                return self._counted(mode) if self._fs.is_of(mode.fh, nodeid) else None
             if not self._fs.is_current(mode.fh, nodeid, mode.version):
                 return None
             if not mode.handles:
-                if mode.program and loads != bool(mode.backing_id):
+                if mode.program and runs != bool(mode.backing_id):
                     return None
                 if mode.backing_id and nodeid in self._changes:
                     return None
@@ -244,13 +254,13 @@ class Modes:
             return mode
 
     def begin_small_locked(self, fh: Fh, nodeid: NodeId, version: int) -> Mode | None:
-        """Return the mode of a small lower file that is open as `fh`; the caller holds the lock.
+        """Return a mode for a small lower file that was just opened as `fh` and never changed.
 
-        It is as it was found.  None if it has a mode already; `open` then says what to do.
+        Returns None if it has a mode already: `open` then chooses.  The caller holds the lock.
         """
         if nodeid in self._modes:
             return None
-        mode = self._modes[nodeid] = Mode(0, version, self._keep, program=False, small=True)
+        mode = self._modes[nodeid] = Mode(version, self._keep, small=True)
         mode.fh = fh
         return mode
 
@@ -270,16 +280,16 @@ class Modes:
                 # Before the mode is read, so that a SETATTR that comes later sees the writer.
                 self._encoder.add_writer(nodeid, mapped=writing == os.O_RDWR)
             try:
-                mode = self._enter(backings, fh, nodeid, flags, request)
+                mode = self._mode_for(backings, fh, nodeid, flags, request)
             except StillRunning:
-                mode = self._enter_when_seen(backings, fh, nodeid, flags, request)
+                mode = self._mode_when_waiting(backings, fh, nodeid, flags, request)
             finally:
                 if mode is None:
                     fs.release(fh)
                     if writing:
                         self._encoder.remove_writer(nodeid, mapped=writing == os.O_RDWR)
         if mode is None:
-            self._part(nodeid)
+            self._split(nodeid)
             raise fs_error(errno.ESTALE)
         return mode
 
@@ -288,17 +298,17 @@ class Modes:
         with self.lock:
             known = self._modes.get(nodeid)
             if known is not None and not known.handles:
-                self._give_up(nodeid, known)
+                self._close(nodeid, known)
                 known = None
             version = self._fs.lasting_version(fh) if known is None else None
             if version is None:
                 return None
-            mode = Mode(0, version, self._keep, program=False, small=True)
+            mode = Mode(version, self._keep, small=True)
             mode.fh = fh
             self._modes[nodeid] = mode
             return mode
 
-    def _part(self, nodeid: NodeId) -> None:
+    def _split(self, nodeid: NodeId) -> None:
         """Let the names of `nodeid` lead to a new inode."""
         renewed = self._fs.renew(nodeid)
         if renewed is None:
@@ -307,61 +317,64 @@ class Modes:
             mode = self._modes.get(nodeid)
             if mode is None:
                 return
-            mode.twin, mode.parted = renewed.nodeid, renewed.had_one_name
-            # What is done to the one changes the other, which the kernel does not know.
+            mode.twin, mode.nameless = renewed.nodeid, renewed.had_one_name
+            # A change of the one changes the other too, and the kernel does not know that.
             for inode in (nodeid, mode.twin):
                 self._encoder.add_writer(inode, mapped=True)
         if self._cache is not None:
             self._cache.forget_attributes(nodeid)
 
-    def _enter_when_seen(
+    def _mode_when_waiting(
         self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, request: Request
     ) -> Mode | None:
-        """Do as `_enter`, and let the lock go while the caller's thread runs still."""
+        """Like `_mode_for`, once the program's thread waits in open(2).
+
+        The lock is not held between two looks at the thread.
+        """
         if not request.wait:
             raise Defer
         for _ in range(_LOOKS):
-            self._closed.wait(_SOON)
+            self._closed.wait(_LOOK_S)
             with suppress(StillRunning):
-                return self._enter(backings, fh, nodeid, flags, request)
+                return self._mode_for(backings, fh, nodeid, flags, request)
         raise fs_error(errno.EBUSY)
 
-    def _enter(
+    def _mode_for(
         self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, request: Request
     ) -> Mode | None:
-        """Return the mode to open `nodeid` in; the caller holds the lock.
+        """Return the mode to open `nodeid` in, and count the handle; the caller holds the lock.
 
-        None if the kernel has another real file open for the inode.  The caller answers
-        ESTALE, and the kernel looks the name up again, which then must lead to a new
+        Returns None if the kernel has another real file open for the inode.  The caller then
+        answers ESTALE, and the kernel looks the name up again, which must lead to a new
         nodeid.  Raises `Defer` to wait for a disk, and `StillRunning`.
         """
         backing = self._fs.backing(fh)
         if backing is not None and backing.guarded and flags & os.O_ACCMODE:
-            self._wait_for_closed(nodeid, request)
+            self._wait_a_moment(nodeid, request)
         mode = self._modes.get(nodeid)
         if mode is not None and not mode.handles:
-            self._give_up(nodeid, mode)
+            self._close(nodeid, mode)
             mode = None
         if mode is None:
             if backing is None:
-                mode = Mode(0, self._fs.version(fh), self._keep, program=False, small=True)
+                mode = Mode(self._fs.version(fh), self._keep, small=True)
             else:
-                mode = self._begin(backings, backing, nodeid, flags, request)
+                mode = self._first_mode(backings, backing, nodeid, flags, request)
             self._modes[nodeid] = mode
             if not flags & os.O_ACCMODE and self._fs.lasting_version(fh) is not None:
                 mode.fh = fh
             return mode
         if mode.backing_id and (backing is None or mode.version != backing.version):
-            if not (mode.program or mode.parted):
+            if not (mode.program or mode.nameless):
                 return None
             if flags & os.O_ACCMODE:
                 raise fs_error(errno.ETXTBSY)
-        return self._joined(mode)
+        return self._counted(mode)
 
-    def _wait_for_closed(self, nodeid: NodeId, request: Request) -> None:
-        """Wait a moment for those who have the file open by passthrough to have it closed.
+    def _wait_a_moment(self, nodeid: NodeId, request: Request) -> None:
+        """Wait a moment until no handle has the guarded file open by passthrough.
 
-        Those who stay had it open before it was guarded.
+        A handle that stays was opened before the file was guarded.
         """
 
         def is_passed_through() -> bool:
@@ -371,17 +384,20 @@ class Modes:
         if is_passed_through():
             if not request.wait:
                 raise Defer
-            self._wait_until(lambda: not is_passed_through(), _A_MOMENT)
+            self._wait_until(lambda: not is_passed_through(), _SHORT_PATIENCE)
 
     def _wait_until(self, reached: Callable[[], bool], seconds: float) -> bool:
-        """Wait for a close after which it is so; tell whether it is.  The caller holds the lock."""
+        """Wait until `reached`, which a close can bring about; tell whether it is.
+
+        The caller holds the lock.
+        """
         self._waiting += 1
         try:
             return self._closed.wait_for(reached, seconds)
         finally:
             self._waiting -= 1
 
-    def _begin(
+    def _first_mode(
         self, backings: Backings, backing: Backing, nodeid: NodeId, flags: int, request: Request
     ) -> Mode:
         """Return the mode for an inode that the kernel does not have open."""
@@ -389,21 +405,22 @@ class Modes:
         if passes and not backing.may_change and not backing.fixed:
             if not self._pass_all:
                 program = self._is_elf(backing, request.wait)
-                passes = program and self.loads(request, flags)
+                passes = program and self.is_to_run(request, flags)
             if nodeid in self._changes:
                 passes = False
         if not passes:
             kept = self._keep if backing.pristine else abi.FOPEN_NOFLUSH
-            return Mode(0, backing.version, kept, program=program)
+            return Mode(backing.version, kept, program=program)
         try:
             backing_id = backings.register(backing.fd, writes=backing.may_change)
         except OSError as error:
             kept = self._keep if error.errno in _NEVER else 0
-            return Mode(0, backing.version, kept, program=False)
+            return Mode(backing.version, kept)
         passthrough = abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
-        return Mode(backing_id, backing.version, passthrough, program=program)
+        return Mode(backing.version, passthrough, backing_id=backing_id, program=program)
 
-    def _joined(self, mode: Mode) -> Mode:
+    def _counted(self, mode: Mode) -> Mode:
+        """Count one more handle."""
         mode.handles += 1
         return mode
 
@@ -411,8 +428,8 @@ class Modes:
         """Tell whether a file that is not guarded gets passthrough, whatever its content is."""
         return self._pass_all or backing.may_change or backing.fixed
 
-    def loads(self, request: Request, flags: int) -> bool:
-        """Tell whether an OPEN with `flags` is to execute or to load a program.
+    def is_to_run(self, request: Request, flags: int) -> bool:
+        """Tell whether an OPEN with `flags` is to execute a program, or to load a library.
 
         Raises `StillRunning`.
         """
@@ -430,7 +447,7 @@ class Modes:
         return start == ELF
 
     def release(self, nodeid: NodeId, fh: Fh, flags: int) -> None:
-        """Take back a handle that was opened with `flags`."""
+        """Close a handle that was opened with `flags`."""
         if self.backings is None:
             counted = self._modes.get(nodeid)
             if counted is None or counted.fh != fh:
@@ -451,9 +468,9 @@ class Modes:
                     kept[nodeid] = mode
                     if len(kept) > most:
                         oldest = next(iter(kept))
-                        self._give_up(oldest, kept[oldest])
+                        self._close(oldest, kept[oldest])
                 else:
-                    self._give_up(nodeid, mode)
+                    self._close(nodeid, mode)
                 if self._waiting and mode.backing_id:
                     self._closed.notify_all()
         if not shared:
@@ -465,10 +482,10 @@ class Modes:
             with self.lock:
                 mode = self._kept_small.get(nodeid)
                 if mode is not None:
-                    self._give_up(nodeid, mode)
+                    self._close(nodeid, mode)
 
-    def _give_up(self, nodeid: NodeId, mode: Mode) -> None:
-        """Close the mode of `nodeid`, which no handle needs; the caller holds the lock."""
+    def _close(self, nodeid: NodeId, mode: Mode) -> None:
+        """Remove the mode of `nodeid`, which no handle needs; the caller holds the lock."""
         del self._modes[nodeid]
         if mode.backing_id and self.backings is not None:
             self.backings.close(mode.backing_id)
