@@ -45,7 +45,6 @@ from layerstore.tar.pipeline import Feed
 from layerstore.tar.reader import TarEntry, TarReader, normal_path
 from unionfs.light_typing import Protocol
 from unionfs.syscalls import xattr
-from unionfs.syscalls.attributes import chmod_at
 from unionfs.syscalls.copyfile import copy_range
 
 _SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
@@ -219,8 +218,8 @@ class _Unpacker:
             self._regular(entry, fd, name)
         elif kind == SYMLINK:
             self._clear(fd, name)
-            os.symlink(entry.linkname, name, dir_fd=fd)
-            self._named(entry, fd, name, stat.S_IFLNK | 0o777)
+            self._to.symlink(fd, name, entry.linkname, self._given(entry))
+            self._to.set_time((fd, name), entry.mtime_ns)
         elif kind == LINK:
             self._link(entry, fd, name)
         else:
@@ -232,7 +231,7 @@ class _Unpacker:
             place = self._to.locate(os.fsdecode(path))
             try:
                 if place.st is not None and place.name:
-                    self._set_times(place.fd, place.name, mtime_ns)
+                    self._to.set_time((place.fd, place.name), mtime_ns)
             finally:
                 os.close(place.fd)
 
@@ -267,6 +266,9 @@ class _Unpacker:
     def _owner(self, entry: TarEntry) -> Owner:
         return self._taker.owner or Owner(entry.uid, entry.gid)
 
+    def _given(self, entry: TarEntry) -> Given:
+        return Given(*self._owner(entry), entry.xattrs)
+
     def _directory(self, entry: TarEntry, fd: int, name: bytes) -> None:
         st = lstat(fd, name)
         if st is not None and not stat.S_ISDIR(st.st_mode):
@@ -286,8 +288,7 @@ class _Unpacker:
         try:
             self._content(entry, made)
             self._to.give(made, mode, self._owner(entry), entry.xattrs)
-            time_ns = self._time(entry.mtime_ns)
-            os.utime(made, ns=(time_ns, time_ns))
+            self._to.set_time(made, entry.mtime_ns)
         finally:
             os.close(made)
 
@@ -338,40 +339,13 @@ class _Unpacker:
         again = os.open(name, _AGAIN, dir_fd=fd)
         try:
             self._to.give(again, mode, owner, entry.xattrs)
-            time_ns = self._time(entry.mtime_ns)
-            os.utime(again, ns=(time_ns, time_ns))
+            self._to.set_time(again, entry.mtime_ns)
         finally:
             os.close(again)
 
     def _special(self, entry: TarEntry, fd: int, name: bytes) -> None:
-        metadata = self._to.metadata
         mode = self._taker.mode(_SPECIAL[entry.kind] | entry.mode)
         rdev = 0 if entry.kind == FIFO else os.makedev(*entry.device)
-        recorded = not metadata.privileged and entry.kind != FIFO
         self._clear(fd, name)
-        on_disk = stat.S_IFREG | 0o600 if recorded else metadata.mode_on_disk(mode)
-        os.mknod(name, on_disk, 0 if recorded else rdev, dir_fd=fd)
-        self._named(entry, fd, name, mode, rdev, record=recorded)
-        chmod_at(fd, name, stat.S_IMODE(on_disk))
-
-    def _named(
-        self,
-        entry: TarEntry,
-        fd: int,
-        name: bytes,
-        mode: int,
-        rdev: int = 0,
-        *,
-        record: bool = False,
-    ) -> None:
-        given = Given(*self._owner(entry), entry.xattrs)
-        self._to.metadata.own((fd, name), given, mode, rdev, record=record)
-        self._set_times(fd, name, entry.mtime_ns)
-
-    def _set_times(self, fd: int, name: bytes, mtime_ns: int) -> None:
-        time_ns = self._time(mtime_ns)
-        os.utime(name, ns=(time_ns, time_ns), dir_fd=fd, follow_symlinks=False)
-
-    def _time(self, mtime_ns: int) -> int:
-        latest = self._to.clock_ns
-        return mtime_ns if latest is None else min(mtime_ns, latest)
+        self._to.special(fd, name, mode, rdev, self._given(entry))
+        self._to.set_time((fd, name), entry.mtime_ns)

@@ -43,7 +43,6 @@ from layerstore.build.tree import Tree, TreeEntry, changed, unreadable
 from layerstore.containerfile.instructions import Add, Copy
 from layerstore.layer.metadata import Xattrs
 from unionfs.syscalls import xattr
-from unionfs.syscalls.attributes import chmod_at
 from unionfs.syscalls.copyfile import copy_range, try_reflink, write_at
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -110,8 +109,8 @@ class Copier:
             made = self.destination.create(fd, target, mode)
             try:
                 self._data(source_fd, made, os.fstat(source_fd))
-                self._finish(made, mode, self.owner or ROOT, [])
-                self._times(made, mtime_ns)
+                self.destination.give(made, mode, self.owner or ROOT, [])
+                self.destination.set_time(made, mtime_ns)
             finally:
                 os.close(made)
 
@@ -135,11 +134,11 @@ class Copier:
         made = self.destination.create(fd, name, mode)
         try:
             write_at(made, content, 0)
-            self._finish(made, mode, self.owner or ROOT, [])
+            self.destination.give(made, mode, self.owner or ROOT, [])
             if mtime_ns is not None:
-                self._times(made, mtime_ns)
+                self.destination.set_time(made, mtime_ns)
             elif self.destination.clock_ns is not None:
-                self._times(made, self.destination.clock_ns)
+                self.destination.set_time(made, self.destination.clock_ns)
         finally:
             os.close(made)
 
@@ -207,7 +206,7 @@ class Copier:
         """Close a complete directory and set its time, which no later file will change."""
         try:
             if entry is not None and not entry.implied:
-                self._times(fd, entry.st.st_mtime_ns)
+                self.destination.set_time(fd, entry.st.st_mtime_ns)
         finally:
             os.close(fd)
 
@@ -245,8 +244,8 @@ class Copier:
         elif kind == stat.S_IFLNK:
             self.destination.remove(fd, name)
             target = os.readlink(os.fsencode(entry.name), dir_fd=entry.parent_fd)
-            os.symlink(target, name, dir_fd=fd)
-            self._own_named(entry, fd, name, owner, entry.st.st_mode)
+            self.destination.symlink(fd, name, target, Given(*owner, []))
+            self.destination.set_time((fd, name), entry.st.st_mtime_ns)
         else:
             self._special(entry, fd, name, owner)
 
@@ -267,8 +266,8 @@ class Copier:
             try:
                 self._data(source, made, st)
                 check_copy(entry, made)
-                self._finish(made, mode, owner, _capability(entry))
-                self._times(made, st.st_mtime_ns)
+                self.destination.give(made, mode, owner, _capability(entry))
+                self.destination.set_time(made, st.st_mtime_ns)
             finally:
                 os.close(made)
             check_unchanged(entry, os.fstat(source))
@@ -285,44 +284,13 @@ class Copier:
                 return
         copy_range(source, made, size, holes=st.st_blocks * 512 < size)
 
-    def _finish(self, fd: int, mode: int, owner: Owner, xattrs: Xattrs) -> None:
-        self.destination.give(fd, mode, owner, xattrs)
-
-    def _times(self, fd: int, mtime_ns: int) -> None:
-        latest = self.destination.clock_ns
-        if latest is not None:
-            mtime_ns = min(mtime_ns, latest)
-        os.utime(fd, ns=(mtime_ns, mtime_ns))
-
     def _special(self, entry: TreeEntry, fd: int, name: bytes, owner: Owner) -> None:
-        """Make a device or a FIFO; an unprivileged process makes a file instead of a device."""
-        metadata = self.destination.metadata
+        """Make a device or a FIFO."""
         mode = self.mode(entry.st.st_mode)
         rdev = 0 if stat.S_ISFIFO(mode) else entry.st.st_rdev
-        recorded = not metadata.privileged and not stat.S_ISFIFO(mode)
         self.destination.remove(fd, name)
-        on_disk = stat.S_IFREG | 0o600 if recorded else metadata.mode_on_disk(mode)
-        os.mknod(name, on_disk, 0 if recorded else rdev, dir_fd=fd)
-        self._own_named(entry, fd, name, owner, mode, rdev, record=recorded)
-        chmod_at(fd, name, stat.S_IMODE(on_disk))
-
-    def _own_named(
-        self,
-        entry: TreeEntry,
-        fd: int,
-        name: bytes,
-        owner: Owner,
-        mode: int,
-        rdev: int = 0,
-        *,
-        record: bool = False,
-    ) -> None:
-        """Give a file that is not opened its owner and times."""
-        metadata = self.destination.metadata
-        metadata.own((fd, name), Given(*owner, []), mode, rdev, record=record)
-        latest = self.destination.clock_ns
-        time_ns = entry.st.st_mtime_ns if latest is None else min(entry.st.st_mtime_ns, latest)
-        os.utime(name, ns=(time_ns, time_ns), dir_fd=fd, follow_symlinks=False)
+        self.destination.special(fd, name, mode, rdev, Given(*owner, []))
+        self.destination.set_time((fd, name), entry.st.st_mtime_ns)
 
 
 class _Target:

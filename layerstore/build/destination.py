@@ -20,6 +20,7 @@ from layerstore.errors import StoreError, shown
 from layerstore.layer.metadata import Metadata, Xattrs
 from unionfs.errors import fs_error
 from unionfs.light_typing import NamedTuple
+from unionfs.syscalls.attributes import chmod_at
 from unionfs.syscalls.removal import remove_tree
 
 _MAX_LINKS = 40
@@ -157,6 +158,23 @@ class Destination:
             self.remove(fd, name)
             return os.open(name, _CREATE, first, dir_fd=fd)
 
+    def symlink(self, fd: int, name: bytes, target: bytes, given: Given) -> None:
+        """Make the symbolic link `name` in `fd`, where nothing has that name."""
+        os.symlink(target, name, dir_fd=fd)
+        self.metadata.own((fd, name), given, stat.S_IFLNK | 0o777)
+
+    def special(self, fd: int, name: bytes, mode: int, rdev: int, given: Given) -> None:
+        """Make the device or FIFO `name` in `fd`, where nothing has that name.
+
+        An unprivileged process makes a file instead of a device, and records what it is.
+        """
+        metadata = self.metadata
+        recorded = not metadata.privileged and not stat.S_ISFIFO(mode)
+        on_disk = stat.S_IFREG | 0o600 if recorded else metadata.mode_on_disk(mode)
+        os.mknod(name, on_disk, 0 if recorded else rdev, dir_fd=fd)
+        metadata.own((fd, name), given, mode, rdev, record=recorded)
+        chmod_at(fd, name, stat.S_IMODE(on_disk))
+
     def unnamed(self) -> int:
         """Create a file that has no name and open it for reading and writing."""
         try:
@@ -193,6 +211,16 @@ class Destination:
         on_disk = stat.S_IMODE(self.metadata.mode_on_disk(mode))
         if has != on_disk:
             os.fchmod(fd, on_disk)
+
+    def set_time(self, place: int | tuple[int, bytes], mtime_ns: int) -> None:
+        """Set the times of the file at `place`, an fd or a name in a directory."""
+        if self.clock_ns is not None:
+            mtime_ns = min(mtime_ns, self.clock_ns)
+        times = (mtime_ns, mtime_ns)
+        if isinstance(place, int):
+            os.utime(place, ns=times)
+        else:
+            os.utime(place[1], ns=times, dir_fd=place[0], follow_symlinks=False)
 
 
 def refuse_path(name: bytes) -> None:
