@@ -40,6 +40,16 @@ _POSITION_MASK = (1 << _GENERATION_SHIFT) - 1
 _DOTS = 2
 
 
+def listing_of(state: State, d: Dir) -> Listing | None:
+    """Return the order in which `d` lists its names, also before anybody asks; None if removed."""
+    with d.lock:
+        if d.dead:
+            return None
+        if d.listing is None:
+            _renew(d, load_locked(state, d))
+        return d.listing
+
+
 def list_dir(state: State, d: Dir, offset: int) -> Iterator[DirEntry]:
     """Yield the entries after cookie `offset`; a removed directory has none."""
     began = _begin(state, d, offset)

@@ -3,13 +3,16 @@
 A copy gets its name when its data is on disk, so a program that changes one file after the
 other, as chown -R does, would wait for the disk at each.  When some files of a directory were
 copied up in an order that `runs` knows, those that follow are staged too, and written to
-disk meanwhile.  A copy_up of one of these only gives it its name.  The promises are those of
-every copy: nothing is seen of it before, and a crash leaves nothing.
+disk meanwhile, also those of the directory where the program goes next.  A copy_up of one of
+these only gives it its name.  The promises are those of every copy: nothing is seen of it before,
+and a crash leaves nothing.
 
 Decided here and only here: which files are staged ahead, `MOST` small ones with one name and
 without marks of chattr(1), or metacopies of them, as the program had the last one copied; and
 for how long.  What is not used goes when nothing was copied up
 for `IDLE_S`, when the disk is nearly full, at a freeze and at the end.
+
+A program that has to wait for the disk nevertheless is what stages the next ones meanwhile.
 
 Where it takes an fsync(2) until data is on disk, the kernel is asked for that when copies are
 staged, and does it for several at a time, see `syscalls.aio`.  So several are staged at a time:
@@ -29,8 +32,10 @@ import time
 from contextlib import suppress
 
 from unionfs.core.ahead import ReadAhead, Start
-from unionfs.core.inode import LOWER, Dir, File, in_upper
+from unionfs.core.inode import LOWER, File, in_upper
 from unionfs.core.lookup import lookup
+from unionfs.core.next_dirs import next_dir
+from unionfs.core.readdir import listing_of
 from unionfs.core.runs import Run, Runs
 from unionfs.core.staging import Copy, Staged, is_unsafe, plan_copy, secure_data, stage_copy
 from unionfs.core.state import State, Writable
@@ -41,28 +46,30 @@ from unionfs.syscalls.statfs import RAMFS, TMPFS, filesystem_type
 
 MOST = 32
 LARGEST = 64 << 10  # bytes
-RUN = 2  # so many files in order, after the first, make more of them likely
+RUN = 1  # so many files in order, after the first, make more of them likely
+BEYOND = 8  # copies in directories to come, if the program has not gone on as expected yet
 IDLE_S = 3.0
 ROOM = 64 << 20  # bytes that are free on a disk that is not nearly full
 ROOM_INODES = 1024
 _A_TIME = 16  # copies that one request stages, fewer at the begin of a run
 _AT_FIRST = 4  # copies if none is ahead
+_AT_ONCE = 256  # names that are looked at for them
 _PATIENCE_S = 1.0
 _IN_MEMORY = (TMPFS, RAMFS)
 _MOST_SYNCS = 4 * MOST  # also those of copies that were removed
 
 
 class _Ahead:
-    """A staged copy, and when it was made.
+    """A staged copy of the file at `place` of `run`, and when it was made.
 
     `sync` is the number of the fsync(2) under way, 0 if there is none.  `error` is None until
     that has ended, and then its errno, 0 if the data is on disk.
     """
 
-    __slots__ = ("error", "since", "staged", "sync")
+    __slots__ = ("error", "place", "run", "since", "staged", "sync")
 
-    def __init__(self, staged: Staged) -> None:
-        self.staged = staged
+    def __init__(self, staged: Staged, run: Run, place: int) -> None:
+        self.staged, self.run, self.place = staged, run, place
         self.since = time.monotonic_ns()
         self.sync = 0
         self.error: int | None = 0 if staged.safe else None
@@ -145,6 +152,7 @@ class StageAhead:
     def __init__(self, state: State, writable: Writable, start: Start) -> None:
         self._state, self._writable, self._start = state, writable, start
         self._staged: dict[File, _Ahead] = {}
+        self._held: File | None = None  # whose copy lock the thread with `_turn` has
         self._runs = Runs()
         self._turn = threading.Lock()
         self._used = 0.0
@@ -161,12 +169,7 @@ class StageAhead:
         ahead = self._staged.get(node)
         if ahead is None or (ahead.staged.copy.metacopy and not metadata_only):
             return False
-        if self._writable.upper.ordered:
-            return time.monotonic_ns() - ahead.since > self._state.write_back_ns
-        syncing = self._syncing
-        if ahead.error is None and syncing is not None:
-            syncing.note()
-        return ahead.error == 0
+        return self._is_written(ahead)
 
     def take(self, node: File, size: int | None, *, metadata_only: bool) -> Staged | None:
         """Return the copy of `node`, on disk; None if there is none of use.
@@ -181,6 +184,8 @@ class StageAhead:
             copy = ahead.staged.copy
             usable = size is None and (metadata_only or not copy.metacopy) and _is_as_it_was(copy)
             if usable:
+                if not self._is_written(ahead):
+                    self._go_ahead(ahead, node)
                 self._secure(ahead)
         except OSError:
             usable = False  # a copy that is made now reports an error of the disk
@@ -205,7 +210,7 @@ class StageAhead:
                 # No program asked for these copies: one that does gets the error of its own.
                 with suppress(OSError):
                     if self._may_stage():
-                        self._stage_next(node.parent, run, copy.metacopy)
+                        self._stage_next(run, copy.metacopy)
         finally:
             self._turn.release()
 
@@ -218,19 +223,21 @@ class StageAhead:
         node = staged.copy.node
         if not self._turn.acquire(blocking=False):
             return False
+        self._held = node
         try:
             run = self._runs.note(node)
             if run is None or not self._is_due(run):
                 return False
-            ahead = _Ahead(staged)
+            ahead = _Ahead(staged, run, run.at)
             with suppress(OSError):  # as in `follow`
                 if self._may_stage():
                     if self._syncing is not None and is_unsafe(staged):
                         self._syncing.begin([ahead])
-                    self._stage_next(node.parent, run, staged.copy.metacopy)
+                    self._stage_meanwhile(ahead, run)
             self._secure(ahead)
             return True
         finally:
+            self._held = None
             self._turn.release()
 
     def discard(self) -> None:
@@ -256,6 +263,30 @@ class StageAhead:
                 syncing.wait_for(ahead)
         if ahead.error != 0:
             raise fs_error(ahead.error or errno.EIO)
+
+    def _is_written(self, ahead: _Ahead) -> bool:
+        """Tell whether the data of `ahead` is on disk, or has had the time for that."""
+        if self._writable.upper.ordered:
+            return time.monotonic_ns() - ahead.since > self._state.write_back_ns
+        syncing = self._syncing
+        if ahead.error is None and syncing is not None:
+            syncing.note()
+        return ahead.error == 0
+
+    def _go_ahead(self, ahead: _Ahead, node: File) -> None:
+        """Stage what is likely to be next, while `ahead`, which `node` waits for, is written."""
+        if not self._turn.acquire(blocking=False):
+            return
+        self._held = node
+        try:
+            run = self._runs.note(node)
+            if run is not None and self._is_due(run):
+                with suppress(OSError):  # as in `follow`
+                    if self._may_stage():
+                        self._stage_meanwhile(ahead, run)
+        finally:
+            self._held = None
+            self._turn.release()
 
     def _drop(self, node: File) -> None:
         ahead = self._staged.pop(node, None)
@@ -298,35 +329,101 @@ class StageAhead:
                 self._ended.clear()
         return not self._ended.is_set()
 
-    def _stage_next(self, parent: Dir, run: Run, metacopies: bool) -> None:
-        names, made = run.names, list[_Ahead]()
-        end = min(run.at + MOST, len(names))
+    def _stage_meanwhile(self, ahead: _Ahead, run: Run) -> None:
+        """Stage the next files of `run` until `ahead` is written; some in any case."""
+        self._stage_next(run, ahead.staged.copy.metacopy)
+        while run.count > RUN and self._is_due(run) and not self._is_written(ahead):
+            if not self._stage_next(run, ahead.staged.copy.metacopy):
+                break
+
+    def _stage_next(self, run: Run, metacopies: bool) -> int:
+        """Stage the next files of `run`, and begin to write them; return how many."""
+        made = list[_Ahead]()
+        # The program waits for the first ones, and not for the rest of them.
+        most = min(_A_TIME if _are_ahead(run) else _AT_FIRST, run.count + 1)
         try:
-            # The program waits for the first ones, and not for the rest of them.
-            most = min(_A_TIME if run.front > run.at else _AT_FIRST, run.count + 1)
-            while len(made) < most and run.front + 1 < end:
-                if len(self._staged) >= MOST:
-                    oldest = next(iter(list(self._staged)), None)
-                    if oldest is None or oldest.parent is parent:
-                        return
-                    self._drop(oldest)
-                run.front += 1
-                ahead = self._stage(parent, names[run.front], metacopies)
-                if ahead is not None:
-                    made.append(ahead)
+            self._stage_from(run, most, metacopies, made)
         finally:
             unsafe = [ahead for ahead in made if not ahead.staged.safe]
             if unsafe and self._syncing is not None:
                 self._syncing.begin(unsafe)
+        return len(made)
+
+    def _stage_from(self, first: Run, most: int, metacopies: bool, made: list[_Ahead]) -> None:
+        """Stage at most so many files of the run `first`, and of those that follow it."""
+        table, run, held = self._state.table, first, None
+        try:
+            for _ in range(_AT_ONCE):
+                if len(made) == most or _is_far_enough(first) or not self._has_room(first):
+                    return
+                if run.front + 1 < len(run.names):
+                    run.front += 1
+                    ahead = self._stage(run, metacopies)
+                    if ahead is not None:
+                        made.append(ahead)
+                    continue
+                then = self._next_run(run)
+                if held is not None:
+                    table.forget(held.nodeid, 1)
+                    held = None
+                if then is None:
+                    return
+                run, held = then, then.parent
+        finally:
+            if held is not None:
+                table.forget(held.nodeid, 1)
+
+    def _next_run(self, run: Run) -> Run | None:
+        """Return what follows `run`, with a reference to its directory; None if nothing does.
+
+        A copy that is staged keeps the directory, but there may be none in it.
+        """
+        state, then = self._state, run.then
+        if then is not None:
+            return then if state.table.hold(then.parent) else None
+        if run.is_last:
+            return None
+        run.is_last = True  # unless one is found
+        d = next_dir(state, run.parent, is_sorted=run.is_sorted)
+        while d is not None:
+            after = None
+            try:
+                listing = listing_of(state, d)
+                if listing is not None and not self._runs.has_come(d):
+                    then = run.expect(d, listing)
+                    self._runs.expect(then)
+                    run.is_last = False
+                    return then
+                after = next_dir(state, d, is_sorted=run.is_sorted)
+            finally:
+                if then is None:
+                    state.table.forget(d.nodeid, 1)
+            d = after
+        return None
+
+    def _has_room(self, run: Run) -> bool:
+        """Tell whether one more copy may be ahead; those that `run` will not use make room."""
+        while len(self._staged) >= MOST:
+            node, oldest = next(iter(list(self._staged.items())), (None, None))
+            if node is None or oldest is None:
+                break
+            if oldest.place > oldest.run.at and oldest.run in run.chain():
+                return False
+            self._drop(node)
+        return True
 
     def _is_due(self, run: Run) -> bool:
         """Tell whether the next files of `run` are to be staged, of which there are `_A_TIME`."""
-        if run.count < RUN or run.front > run.at + MOST - _A_TIME:
+        if run.count < RUN or _are_ahead(run) > MOST - _A_TIME:
             return False
-        return run.front + 1 < len(run.names)
+        if _is_far_enough(run):
+            return False
+        *_, last = run.chain()
+        return last.front + 1 < len(last.names) or not last.is_last
 
-    def _stage(self, parent: Dir, name: bytes, metacopies: bool) -> _Ahead | None:
-        """Stage `name` in `parent`, and return it; None if it is no file to be staged ahead."""
+    def _stage(self, run: Run, metacopies: bool) -> _Ahead | None:
+        """Stage the file at the front of `run`; return None if it is none to be staged ahead."""
+        parent, name = run.parent, run.names[run.front]
         loaded = parent.loaded
         if loaded is None or loaded.find(name) is not LOWER:
             return None
@@ -343,14 +440,15 @@ class StageAhead:
                 and st.st_nlink == 1
                 and node.found_size > 0
                 and (metacopies or node.found_size <= LARGEST)
+                and node is not self._held
             ):
-                made = self._make(node, st, metacopies)
+                made = self._make(run, node, st, metacopies)
         finally:
             if made is None:  # a copy keeps the inode
                 self._state.table.forget(node.nodeid, 1)
         return made
 
-    def _make(self, node: File, st: os.stat_result, metacopies: bool) -> _Ahead | None:
+    def _make(self, run: Run, node: File, st: os.stat_result, metacopies: bool) -> _Ahead | None:
         writable = self._writable
         with writable.copy_locks.holding(node.nodeid):
             if in_upper(node) or node.unlinked or node in self._staged:
@@ -358,7 +456,8 @@ class StageAhead:
             copy = plan_copy(self._state, writable, node, None, st=st, metadata_only=metacopies)
             if copy.protected:
                 return None
-            ahead = self._staged[node] = _Ahead(stage_copy(copy, stay=True))
+            ahead = _Ahead(stage_copy(copy, stay=True), run, run.front)
+            self._staged[node] = ahead
         return ahead
 
     # -- in the thread --
@@ -384,6 +483,16 @@ def work_ahead(state: State, start: Start) -> None:
         return
     if filesystem_type(writable.work.fd) not in _IN_MEMORY:
         writable.ahead = StageAhead(state, writable, start)
+
+
+def _are_ahead(run: Run | None) -> int:
+    """Return how many names of `run`, and of those that follow it, are ahead of the program."""
+    return 0 if run is None else sum(each.front - each.at for each in run.chain())
+
+
+def _is_far_enough(run: Run) -> bool:
+    """Tell whether enough is ahead in directories where the program may not go after `run`."""
+    return not run.was_expected and _are_ahead(run.then) >= BEYOND
 
 
 def _is_as_it_was(copy: Copy) -> bool:

@@ -144,3 +144,39 @@ def test_all_can_be_forgotten(tree: CoreDriver) -> None:
     run = use(runs, tree, names[3])
     assert run is not None
     assert run.front == run.at == 3
+
+
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_a_program_goes_on_in_the_directory_where_it_is_expected(
+    tree: CoreDriver, is_sorted: bool
+) -> None:
+    runs = Runs()
+    order = sorted if is_sorted else list
+    names, after = order(listed(tree, b"dir0")), order(listed(tree, b"dir1"))
+    run = [use(runs, tree, name) for name in names[:4]][-1]
+    assert run is not None and run.is_sorted == is_sorted
+    d = state(tree).table.directory(tree.get(b"dir1").nodeid)
+    assert d.listing is not None
+    expected = run.expect(d, d.listing)
+    runs.expect(expected)
+    assert not runs.has_come(d)
+    assert list(run.chain()) == [run, expected]
+    assert (expected.at, expected.front, expected.count) == (-1, -1, run.count)
+    expected.front = 5
+    assert use(runs, tree, after[0]) is expected
+    assert (expected.at, expected.front) == (0, 5)
+    assert expected.was_expected and runs.has_come(d)
+
+
+def test_a_program_that_comes_in_another_order_was_not_expected(tree: CoreDriver) -> None:
+    runs, names = Runs(), listed(tree, b"dir0")
+    run = use(runs, tree, names[0])
+    assert run is not None
+    d = state(tree).table.directory(tree.get(b"dir1").nodeid)
+    others = listed(tree, b"dir1")
+    assert d.listing is not None
+    expected = run.expect(d, d.listing)
+    runs.expect(expected)
+    come = use(runs, tree, others[GAP + 1])
+    assert come is not None and come is not expected
+    assert not come.was_expected and come.count == 0
