@@ -14,6 +14,7 @@ import errno
 import functools
 import os
 import zlib
+from contextlib import suppress
 
 from unionfs.errors import fs_error
 from unionfs.light_typing import NamedTuple
@@ -52,8 +53,16 @@ class ProcessId(NamedTuple):
         return self.start >> _TICK_BITS == _boot_bits()
 
 
-def process_start(pid: int) -> int | None:
-    """Return the start of the process `pid`, None if there is no such process."""
+class Status(NamedTuple):
+    """What /proc/PID/stat says: the process, its parent's pid, and the letter of its state."""
+
+    id: ProcessId
+    parent: int
+    state: str
+
+
+def status_of(pid: int) -> Status | None:
+    """Return the status of the process `pid`, a zombie too; None if there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             line = stat.read()
@@ -61,9 +70,14 @@ def process_start(pid: int) -> int | None:
         return None
     # The command's name, in parentheses, may contain anything, even spaces and ")".
     fields = line[line.rindex(b")") + 2 :].split()
-    if fields[0] in b"ZX":
-        return None
-    return _boot_bits() << _TICK_BITS | int(fields[19])
+    start = _boot_bits() << _TICK_BITS | int(fields[19])
+    return Status(ProcessId(pid, start), int(fields[1]), fields[0].decode())
+
+
+def process_start(pid: int) -> int | None:
+    """Return the start of the process `pid`, None if there is no such process, or a zombie."""
+    found = status_of(pid)
+    return None if found is None or found.state in "ZX" else found.id.start
 
 
 def parent_of(pid: int) -> int:
@@ -94,17 +108,26 @@ def _status(pid: int, field: bytes) -> bytes:
 def way_in(init: int) -> int:
     """Return the process whose entries in /proc lead into the container of `init`.
 
-    Only root of the machine can read the entries of init.  Its parent has the same mount
-    namespace, and the same pid namespace for its children.
+    Only root of the machine can read the entries of init.  For an ordinary user its parent has
+    the same mount namespace, and the same pid namespace for its children.
+
+    Raises ProcessLookupError once init is ending.  It has no namespaces then, but still a parent
+    and a start, as long as any process of its pid namespace was not waited for.  That parent may
+    be the container's keeper, whose entries lead to this machine.  What is opened by the result
+    is the container's only if init is alive after it.
     """
     try:
         os.readlink(f"/proc/{init}/ns/mnt")
         return init
+    except PermissionError:
+        outer = parent_of(init)
     except OSError:
-        try:
-            return parent_of(init)
-        except ProcessLookupError:
-            return init
+        raise fs_error(errno.ESRCH) from None
+    with suppress(PermissionError, FileNotFoundError):
+        children = os.stat(f"/proc/{outer}/ns/pid_for_children")
+        if os.path.samestat(children, os.stat("/proc/self/ns/pid")):
+            raise fs_error(errno.ESRCH)
+    return outer
 
 
 def this_process() -> ProcessId:

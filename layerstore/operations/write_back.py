@@ -93,8 +93,8 @@ def _root_of(container: Container) -> int | None:
     """Open the root of the container's mount, for the caller to close; None if out of reach."""
     if not container.running:
         return None
-    point = container.mount_point or f"/proc/{way_in(container.pid or 0)}/root"
     try:
+        point = container.mount_point or f"/proc/{way_in(container.pid or 0)}/root"
         root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None

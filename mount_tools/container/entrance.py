@@ -5,6 +5,7 @@ before the process has entered its root, and until then /proc/PID/root is the ro
 machine.  Only the container's keeper knows when the command runs: it answers nobody before.
 The stage of a build has no keeper, and never enters a root.
 
+A process that is ending leads nowhere, and what it was a child of is not in the container.
 Once something of a process is open, `check_still` tells whether the pid was its pid until then.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import select
 
 from layerstore.containers.container import Container
-from layerstore.db.processes import ProcessId
+from layerstore.db.processes import ProcessId, way_in
 from layerstore.errors import StoreError
 from mount_tools.container.attach_messages import Gone, Input, Taken, Watch, connect
 from mount_tools.container.silent_keeper import Waiting
@@ -34,6 +35,18 @@ def wait_until_entered(container: Container) -> None:
 def first_process(container: Container) -> ProcessId:
     """Return the first process of a running container."""
     return container.process or ProcessId(0, 0)
+
+
+def way_into(process: ProcessId) -> str:
+    """Return the directory of /proc that leads into the container whose first process that is.
+
+    What is opened in it is the container's only if `check_still` agrees then.  Raises StoreError
+    if the container has ended.
+    """
+    try:
+        return f"/proc/{way_in(process.pid)}"
+    except ProcessLookupError:
+        raise StoreError("the container has ended") from None
 
 
 def check_still(process: ProcessId) -> None:

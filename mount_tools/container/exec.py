@@ -16,11 +16,11 @@ import signal
 import socket
 from pathlib import Path
 
-from layerstore.db.processes import ProcessId, way_in
+from layerstore.db.processes import ProcessId
 from layerstore.errors import StoreError
 from layerstore.oci.run_config import RunConfig
 from mount_tools.container.cgroup import OURSELVES, enter, group_of
-from mount_tools.container.entrance import check_still
+from mount_tools.container.entrance import check_still, way_into
 from mount_tools.container.handshake import Begun, Channel, Silence, Terminal, end_with
 from mount_tools.container.keeper import Keeper
 from mount_tools.container.keeper_process import ExecOrder
@@ -71,13 +71,11 @@ _NAMESPACES = {
 
 
 class _Inside(NamedTuple):
-    """What the command enters: the namespaces of `process`, and the container's control group.
-
-    `first` is the container's first process; `process` leads to its namespaces.
+    """What the command enters: the namespaces of `first`, the container's first process, and
+    the container's control group.
     """
 
     first: ProcessId
-    process: int
     group: Path | None
 
 
@@ -88,7 +86,7 @@ def keep(order: ExecOrder, viewer: socket.socket | None, reporter: Reporter) -> 
     # As in docker: only the start of a container makes its working directory.
     launch = launch_of(RunConfig(order.config), order.root)._replace(make_directory=False)
     first = ProcessId(*order.init)
-    inside = _Inside(first, way_in(first.pid), group_of(first.pid))
+    inside = _Inside(first, group_of(first.pid))
     with held():
         child, streams = _start(inside, launch, order.size, stdin=order.stdin)
         keeper = Keeper(streams, first=viewer)
@@ -148,16 +146,15 @@ def _way(inside: _Inside) -> tuple[dict[str, int], int]:
 
     They are found by our own /proc, which is out of reach later.
     """
-    process = inside.process
+    process = way_into(inside.first)
     namespaces = {
-        name: os.open(f"/proc/{process}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        for name in _NAMESPACES
+        name: os.open(f"{process}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _NAMESPACES
     }
     for name in ("user", "net"):
         if os.path.samestat(os.fstat(namespaces[name]), os.stat(f"/proc/self/ns/{name}")):
             os.close(namespaces.pop(name))  # entering one's own user namespace is EINVAL
     # setns(2) goes to the root of the mount namespace, whatever the container's is.
-    root = os.open(f"/proc/{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(f"{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     check_still(inside.first)
     return namespaces, root
 

@@ -11,57 +11,38 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from layerstore.db.processes import way_in
-from unionfs.light_typing import NamedTuple
+from layerstore.db.processes import ProcessId, Status, status_of, way_in
 
 
-class Process(NamedTuple):
-    """A process: its pid, the pid of its parent, and its state, a letter of proc_pid_stat(5)."""
-
-    pid: int
-    parent: int
-    state: str
-
-
-def members(init: int) -> list[Process]:
+def members(init: ProcessId) -> list[Status]:
     """Return the processes of the container whose init is the process `init`, by pid.
 
-    Those that end meanwhile are left out.
+    Those that end meanwhile are left out; there are none if init has ended.
     """
-    try:
-        namespace = os.stat(f"/proc/{way_in(init)}/ns/pid_for_children")
-    except OSError:
-        namespace = None
-    known: dict[int, Process] = {}
+    namespace = None
+    with suppress(OSError):  # it is ending, or /proc shows others nothing of it
+        namespace = os.stat(f"/proc/{way_in(init.pid)}/ns/pid_for_children")
+    if not init.alive():
+        return []  # the namespace may be that of another process, which has the pid now
+    known: dict[int, Status] = {}
     found: set[int] = set()
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
-        process = process_of(int(name))
+        process = status_of(int(name))
         if process is None:
             continue
-        known[process.pid] = process
+        known[process.id.pid] = process
         # Init itself can be read only by root of the machine.
-        if process.pid == init:
-            found.add(process.pid)
+        if process.id == init:
+            found.add(init.pid)
         elif namespace is not None:
             with suppress(OSError):
                 if os.path.samestat(os.stat(f"/proc/{name}/ns/pid"), namespace):
-                    found.add(process.pid)
+                    found.add(process.id.pid)
     grown = True
     while grown:
-        more = {one.pid for one in known.values() if one.parent in found} - found
+        more = {one.id.pid for one in known.values() if one.parent in found} - found
         grown = bool(more)
         found |= more
     return [known[pid] for pid in sorted(found)]
-
-
-def process_of(pid: int) -> Process | None:
-    """Return the process `pid`, None if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            line = stat.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    state, parent = line[line.rindex(b")") + 2 :].split()[:2]
-    return Process(pid, int(parent), state.decode())

@@ -21,10 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerstore.containers.container import Container
-from layerstore.db.processes import ProcessId
+from layerstore.db.processes import ProcessId, status_of
 from layerstore.errors import Conflict, StoreError
 from mount_tools.container import cgroup
-from mount_tools.container.members import members, process_of
+from mount_tools.container.members import members
 from unionfs.light_typing import NamedTuple
 
 _MARK = "paused"
@@ -57,14 +57,16 @@ def pause(container: Container) -> str | None:
 
     Raises Conflict if it does not run or is paused already, and StoreError.
     """
-    init = container.init
-    if init is None or container.process is None or not container.process.alive():
+    init = container.process if container.runs_command else None
+    if init is None or not init.alive():
         raise Conflict(f"Container {container.id} is not running")
     if is_paused(container):
         raise Conflict(f"Container {container.id} is already paused")
     directory = container.directory
     reason = None
-    group = cgroup.group_of(init)
+    group = cgroup.group_of(init.pid)
+    if not init.alive():
+        raise Conflict(f"Container {container.id} is not running")  # the group may be another's
     if group is None:
         try:
             group = cgroup.make_cgroup(container.id)
@@ -91,8 +93,7 @@ def pause(container: Container) -> str | None:
 
 def unpause(container: Container) -> None:
     """Let a paused container go on.  Raises Conflict if it is not paused."""
-    init = container.init
-    if init is None:
+    if not container.runs_command:
         raise Conflict(f"Container {container.id} is not running")
     found = _pause_of(container)
     if found is None:
@@ -100,9 +101,9 @@ def unpause(container: Container) -> None:
     if found.group is not None:
         cgroup.thaw(found.group)
     else:
-        for process in reversed(members(init)):
+        for process in reversed(members(found.init)):
             with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGCONT)
+                process.id.send(signal.SIGCONT)
     with suppress(FileNotFoundError):
         (container.directory / _MARK).unlink()
 
@@ -113,16 +114,16 @@ def resume(container: Container) -> None:
         unpause(container)
 
 
-def _freeze(group: Path, init: int) -> None:
+def _freeze(group: Path, init: ProcessId) -> None:
     cgroup.freeze(group)
     for _ in range(_ROUNDS):
         inside = cgroup.processes_of(group)
-        outside = [one for one in members(init) if one.pid not in inside]
+        outside = [one.id.pid for one in members(init) if one.id.pid not in inside]
         if not outside:
             break
-        for process in outside:
+        for pid in outside:
             with suppress(ProcessLookupError):
-                cgroup.enter(group, process.pid)
+                cgroup.enter(group, pid)
     if not cgroup.wait_until_frozen(group):
         cgroup.thaw(group)
         raise StoreError(
@@ -130,14 +131,14 @@ def _freeze(group: Path, init: int) -> None:
         )
 
 
-def _stop(init: int) -> None:
+def _stop(init: ProcessId) -> None:
     for _ in range(_ROUNDS):
         running = [one for one in members(init) if one.state not in _STOPPED and one.state != "Z"]
         if not running:
             return
         for process in running:
             with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGSTOP)
+                process.id.send(signal.SIGSTOP)
 
 
 def _mark(directory: Path, container: Container, group: Path | None) -> None:
@@ -162,7 +163,7 @@ def _pause_of(container: Container) -> _Pause | None:
     group = Path(path) if path else None
     if group is not None:
         return _Pause(ProcessId(pid, start), group) if cgroup.is_freezing(group) else None
-    process = process_of(pid)
+    process = status_of(pid)
     if process is None or process.state not in _STOPPED:
         return None
     return _Pause(ProcessId(pid, start), None)

@@ -18,10 +18,10 @@ from pathlib import Path
 from layerstore.build.tree import Tree
 from layerstore.containers import control_client
 from layerstore.containers.container import Container, socket_path
-from layerstore.db.processes import way_in
 from layerstore.diff.differences import differences
 from layerstore.errors import StoreError, shown
 from layerstore.store import Store
+from mount_tools.container.entrance import first_process, way_into
 from mount_tools.container.transfer import root_of
 from unionfs.syscalls.mountinfo import read_mounts
 
@@ -73,7 +73,7 @@ class Restorer:
         container = self.container
         if container.init is None or path == b"/":  # the daemon refuses the root
             return []
-        mounts = read_mounts(f"/proc/{way_in(container.init)}/mountinfo")
+        mounts = read_mounts(f"{way_into(first_process(container))}/mountinfo")
         points = [mount.mount_point for mount in mounts]
         if path in points:
             raise StoreError(

@@ -29,11 +29,15 @@ from layerstore.build.tree import Tree, TreeEntry
 from layerstore.containers import control_client
 from layerstore.containers.container import Container, socket_path
 from layerstore.containers.control_client import NoMount
-from layerstore.db.processes import way_in
 from layerstore.errors import Busy, StoreError, shown
 from layerstore.layer.metadata import Metadata
 from layerstore.store import Store
-from mount_tools.container.entrance import check_still, first_process, wait_until_entered
+from mount_tools.container.entrance import (
+    check_still,
+    first_process,
+    wait_until_entered,
+    way_into,
+)
 from mount_tools.container.mount import mount_container, unmount_container
 from mount_tools.container.silent_keeper import refuse_stopped
 from mount_tools.container.stopped_mounts import root_with_volumes
@@ -75,7 +79,7 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
     if container.init is not None:
         wait_until_entered(container)
         read_all(container)
-        fd = os.open(f"/proc/{way_in(container.init)}/root", _DIRECTORY)
+        fd = os.open(f"{way_into(first_process(container))}/root", _DIRECTORY)
         try:
             check_still(first_process(container))
             yield fd

@@ -32,9 +32,10 @@ def top(invocation: Invocation, operands: tuple[str, ...]) -> None:
     """The options are those of ps(1); without any it is `ps -ef`. The pids are this machine's."""
     name, *options = operands
     container = invocation.store.containers.resolve(name)
-    if container.init is None:
+    init = container.process if container.runs_command else None
+    if init is None:
         raise Conflict(f"Container {container.id} is not running")
-    pids = [one.pid for one in members(container.init)]
+    pids = [one.id.pid for one in members(init)]
     say(aligned(table(ps(options or _USUAL, pids), pids), _WIDTH), end="")
 
 

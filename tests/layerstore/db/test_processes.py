@@ -14,9 +14,13 @@ from layerstore.db.processes import (
     parent_of,
     process_start,
     this_process,
+    way_in,
 )
-from tests.helpers.mounts import wait_until
+from tests.helpers import children
+from tests.helpers.mounts import require_root, wait_until
+from tests.helpers.namespaces import ending_init
 from tests.helpers.processes import ending
+from unionfs.syscalls.namespaces import hide_from_others
 
 
 def test_this_process_is_alive_and_its_pid_of_another_start_is_not() -> None:
@@ -81,3 +85,35 @@ def test_the_parent_of_a_process_and_whether_it_was_stopped() -> None:
     assert not is_stopped(child.pid)
     with pytest.raises(ProcessLookupError):
         parent_of(child.pid)
+
+
+def test_a_process_that_ends_leads_nowhere_and_its_parent_to_this_machine() -> None:
+    with ending_init() as (init, _):
+        assert process_start(init) is not None and parent_of(init)
+        with pytest.raises(ProcessLookupError):
+            way_in(init)
+
+
+def test_a_parent_of_this_machine_leads_into_no_container() -> None:
+    """Nor where /proc hides the entries of init, as from an ordinary user."""
+    require_root()
+    assert way_in(os.getpid()) == os.getpid()
+
+    def hide(ready: int) -> None:
+        hide_from_others()
+        os.write(ready, b"!")
+        signal.pause()
+
+    def look() -> None:
+        reading, writing = os.pipe()
+        child = children.spawn(lambda: hide(writing))
+        os.read(reading, 1)
+        try:
+            with pytest.raises(PermissionError):
+                os.readlink(f"/proc/{child}/ns/mnt")
+            with pytest.raises(ProcessLookupError):
+                way_in(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+    children.run(look, nobody=True)

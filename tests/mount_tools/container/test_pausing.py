@@ -53,11 +53,11 @@ def counting(containers: Containers, store: Store) -> Container:
 
 def ticks(container: Container) -> int:
     """Return the CPU time that the processes of the container have used, and their children."""
-    assert container.init is not None
+    assert container.process is not None
     total = 0
-    for process in members(container.init):
+    for process in members(container.process):
         with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-            line = Path(f"/proc/{process.pid}/stat").read_text()
+            line = Path(f"/proc/{process.id.pid}/stat").read_text()
             total += sum(map(int, line[line.rindex(")") + 2 :].split()[11:15]))
     return total
 
@@ -91,11 +91,11 @@ def test_a_process_that_forks_all_the_time_is_caught(
     wait_until(lambda: containers("logs", "box").stdout == "ready\n", "the container")
     box = store.containers.resolve("box")
     pausing.pause(box)
-    assert box.init is not None
-    before = [one.pid for one in members(box.init)]
+    assert box.process is not None
+    before = [one.id.pid for one in members(box.process)]
     if how == "stopped":
-        assert {one.state for one in members(box.init)} <= set("TtZ")
-    assert [one.pid for one in members(box.init)] == before
+        assert {one.state for one in members(box.process)} <= set("TtZ")
+    assert [one.id.pid for one in members(box.process)] == before
     containers.ok("rm", "-f", "box")
 
 
