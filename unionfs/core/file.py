@@ -337,13 +337,17 @@ def found_content(
     `BlockingIOError` if `read_into` returns None.
     """
     ahead = state.files_ahead
-    if ahead is not None and ahead.is_at(node.parent):
+    if ahead is not None and node.parent in ahead.directories:
         ahead.follow(node)
         ahead = None
+    elif fd is None and not wait and not state.reads_disk:
+        data = _content_in_memory(state, node, size)
+        if data is not None:
+            return data
     buffer = bytearray(size + 1)
     try:
         if fd is None:
-            fd = _open_found(state, node)
+            fd = reopen(state, node, os.O_RDONLY)
         done = read_into(state, fd, buffer, 0, wait=wait, enough=size)
     except OSError:
         return None  # a READ will report the error
@@ -357,17 +361,35 @@ def found_content(
     return buffer
 
 
-def _open_found(state: State, node: File) -> Fd:
-    """Do as `reopen` for reading a file that was found in a lower; most can be opened at once."""
+def _content_in_memory(state: State, node: File, size: int) -> bytearray | None:
+    """Return what `found_content` does of most files; None if it takes more than that.
+
+    These are in memory, on a filesystem that can say so.
+    """
+    layer = node.real.layer
+    if not layer.reads_now:
+        return None
     try:
-        fd = Fd(os.open(node.rname, _READS, dir_fd=node.real.fd()))
+        fd = os.open(node.rname, _READS, dir_fd=node.real.fd())
     except OSError:
-        return reopen(state, node, os.O_RDONLY)
-    st = os.fstat(fd)
-    if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
-        refuse_lost_data(state, node, fd, st)
-        return fd
-    return reopen(state, node, os.O_RDONLY)
+        return None
+    try:
+        st = os.fstat(fd)
+        if st.st_ino != node.rino or stat.S_IFMT(st.st_mode) != node.kind:
+            return None
+        buffer = bytearray(size + 1)
+        if os.preadv(fd, [buffer], 0, os.RWF_NOWAIT) != size:
+            return None
+        if not buffer[0]:  # nothing of a hole is anything else
+            refuse_lost_data(state, node, fd, st)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:  # as tmpfs
+            layer.reads_now = False
+        return None
+    finally:
+        os.close(fd)
+    del buffer[size:]
+    return buffer
 
 
 def open_fd(node: File) -> Fd | None:

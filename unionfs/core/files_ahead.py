@@ -35,22 +35,22 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class FilesAhead:
-    """What the disks of one union are asked for ahead of its programs."""
+    """What the disks of one union are asked for ahead of its programs.
 
-    __slots__ = ("_runs", "_turn")
+    `directories` has those of which files are being read from the disk.
+    """
+
+    __slots__ = ("_runs", "_turn", "directories")
 
     def __init__(self) -> None:
         self._runs = Runs()
         self._turn = threading.Lock()
-
-    def is_at(self, parent: Dir) -> bool:
-        """Tell whether files of the directory `parent` are being read from the disk."""
-        return parent in self._runs
+        self.directories = self._runs.directories
 
     def follow(self, node: File) -> None:
         """Note that `node`, a file of a lower, is read, and ask for what is likely to be next.
 
-        Called for each file of a directory that `is_at`, and for one of another that came from
+        Called for each file of one of the `directories`, and for one of another that came from
         the disk.  The caller holds no lock of the core.
         """
         if not self._turn.acquire(blocking=False):

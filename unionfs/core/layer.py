@@ -61,6 +61,7 @@ class Layer:
     into it may never return.  `fs_type` is the magic number of the filesystem, and
     `has_handles` says that its file handles may tell inodes apart, also after another mount.
     `idmapped` says that the mount of a lower shows other ids than the filesystem stores.
+    `reads_now` becomes False when the filesystem refuses to read without waiting for a disk.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Layer:
         "number",
         "ordered",
         "path",
+        "reads_now",
         "reflinks",
         "remote",
         "root",
@@ -94,6 +96,7 @@ class Layer:
         self.uuid = uuid
         self.bottom = False
         self.reflinks = True
+        self.reads_now = True
         self.remote = False
         self.fs_type = 0
         self.has_handles = True

@@ -114,36 +114,33 @@ class Run:
 
 
 class Runs:
-    """The latest runs, by directory."""
+    """The latest runs, in `directories` by the directory."""
 
-    __slots__ = ("_latest", "_runs")
+    __slots__ = ("_latest", "directories")
 
     def __init__(self) -> None:
-        self._runs: dict[Dir, Run] = {}
+        self.directories: dict[Dir, Run] = {}
         self._latest: Run | None = None
-
-    def __contains__(self, parent: Dir) -> bool:
-        return parent in self._runs
 
     def clear(self) -> None:
         """Forget all of them."""
-        self._runs.clear()
+        self.directories.clear()
         self._latest = None
 
     def has_come(self, parent: Dir) -> bool:
         """Tell whether a program is known to have been in `parent`."""
-        run = self._runs.get(parent)
+        run = self.directories.get(parent)
         return run is not None and run.at >= 0
 
     def expect(self, run: Run) -> None:
         """Remember `run`, which `Run.expect` made."""
-        self._runs[run.parent] = run
+        self.directories[run.parent] = run
         self._limit()
 
     def note(self, node: File) -> Run | None:
         """Note that `node` is used, and return its run; None if its directory was not listed."""
         parent, listing = node.parent, node.parent.listing
-        run = self._runs.pop(parent, None)
+        run = self.directories.pop(parent, None)
         if listing is None:
             return None
         if run is None or run.listing is not listing or not run.goes_on(node.name):
@@ -151,13 +148,13 @@ class Runs:
             if at is None:
                 return None
             run = self._begun(Run(parent, listing, at, run))
-        self._latest = self._runs[parent] = run
+        self._latest = self.directories[parent] = run
         self._limit()
         return run
 
     def _limit(self) -> None:
-        if len(self._runs) > MOST:
-            del self._runs[next(iter(self._runs))]
+        if len(self.directories) > MOST:
+            del self.directories[next(iter(self.directories))]
 
     def _begun(self, run: Run) -> Run:
         """Return `run`, which begins; it goes on with the latest if it is at its first file."""

@@ -16,7 +16,7 @@ from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
 from unionfs.wire.locks import Locks
-from unionfs.wire.modes import ELF, Backings, Cache, Mode, Modes
+from unionfs.wire.modes import ELF, Backings, Cache, Mode, Modes, Use
 from unionfs.wire.request import Defer, Handlers, Request
 from unionfs.wire.told import Told
 from unionfs.wire.unopened import Unopened
@@ -112,7 +112,6 @@ class Files:
             if mode is not None:
                 return self._shared(mode, request)
             if self._cache is not None and request.nodeid not in self._given:
-                self._defer_slow_open(request, flags)
                 opened = self._fs.open_small(request.nodeid, flags, request.wait)
                 if opened is not None:
                     return self._open_small(self._cache, request, flags, *opened)
@@ -155,18 +154,21 @@ class Files:
         fs = self._fs
         self._defer_slow_open(request, flags)
         fh = fs.open(request.nodeid, flags)
+        use = None
         try:
             if open_flags & abi.OPEN_KILL_SUIDGID:
                 self._drop_suid(fh, request)
             if self._cache is not None and request.nodeid not in self._given:
-                self._give(self._cache, fh, request, flags)
+                use = self._give(self._cache, fh, request, flags)
         except (OSError, Defer):
             fs.release(fh)
             raise
-        return self._put_open(fh, request.nodeid, flags, request, request.body)
+        return self._put_open(fh, request.nodeid, flags, request, request.body, use)
 
-    def _give(self, cache: Cache, fh: Fh, request: Request, flags: int) -> None:
+    def _give(self, cache: Cache, fh: Fh, request: Request, flags: int) -> Use | None:
         """Give the kernel the content of a lower file at its first open, and never again.
+
+        Returns what the file is used as, None if that was not looked at.
 
         An OPEN of the inode is answered only when the inode is in `_given`, and it is added
         only after the store.  So no READ of it is under way during the store.  If one were, the
@@ -174,11 +176,12 @@ class Files:
         read without a lock.  A change of its data begins and ends under the lock, so old
         content is never stored after it.  Raises `Defer` to wait for a disk.
         """
-        nodeid, data = request.nodeid, None
+        nodeid, data, use = request.nodeid, None, None
         if flags & _CHANGES == os.O_RDONLY:
-            data = self._content_to_give(fh, request, flags)
+            data, use = self._content_to_give(fh, request, flags)
         with self._modes.lock:
             self._give_locked(cache, nodeid, data if self._fs.is_as_found(fh) else None)
+        return use
 
     def _give_locked(self, cache: Cache, nodeid: NodeId, data: bytearray | None) -> None:
         """Give the kernel `data`, if any, and note that; the caller holds the lock of the modes.
@@ -191,26 +194,31 @@ class Files:
                 cache.store(nodeid, data)
             given.add(nodeid)
 
-    def _content_to_give(self, fh: Fh, request: Request, flags: int) -> bytearray | None:
-        """Return the content of a file, None if it is large or read by passthrough."""
+    def _content_to_give(
+        self, fh: Fh, request: Request, flags: int
+    ) -> tuple[bytearray | None, Use | None]:
+        """Return the content of a file, None if it is large or read by passthrough, and its use."""
         modes = self._modes
         backing = None if modes.backings is None else self._fs.backing(fh)
         if backing is not None and modes.always_passes(backing):
-            return None
+            return None, None
         try:
             data = self._fs.first_content(fh, _MOST_GIVEN, request.wait)
         except BlockingIOError:
             if backing is None:
                 # The disk reads now, and is mostly done when the READ comes.  That takes
                 # less time than handing the OPEN to another thread.
-                return None
+                return None, None
             raise Defer from None
-        if backing is not None and data is not None and data.startswith(ELF):
-            try:
-                return None if modes.is_to_run(request, flags) else data
-            except StillRunning:
-                return None
-        return data
+        if backing is None or data is None:
+            return data, None
+        if not data.startswith(ELF):
+            return data, Use.DATA
+        try:
+            runs = modes.is_to_run(request, flags)
+        except StillRunning:
+            return None, None
+        return (None, Use.RUN) if runs else (data, Use.PROGRAM)
 
     def _drop_suid(self, fh: Fh, request: Request) -> None:
         """Remove suid and sgid from a file that a thread without CAP_FSETID changes."""
@@ -247,9 +255,17 @@ class Files:
         # After `_put_open`: an open for writing shortens how long the attributes are valid.
         return size + self._encoder.entry(attr, request)
 
-    def _put_open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request, at: int) -> int:
+    def _put_open(
+        self,
+        fh: Fh,
+        nodeid: NodeId,
+        flags: int,
+        request: Request,
+        at: int,
+        use: Use | None = None,
+    ) -> int:
         open_flags, backing_id = self._keep, 0
-        mode = self._modes.open(fh, nodeid, flags, request)
+        mode = self._modes.open(fh, nodeid, flags, request, use)
         if mode is not None:
             open_flags, backing_id = mode.flags, mode.backing_id
             maps = backing_id and flags & os.O_ACCMODE == os.O_RDWR

@@ -27,6 +27,7 @@ opens it later gets the upper one, under a new nodeid.  A file of a frozen upper
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import threading
@@ -94,6 +95,14 @@ class Cache(Protocol):
     def forget_inode(self, nodeid: NodeId) -> None:
         """Make it ask also for the data of a file, or the listing of a directory."""
         ...
+
+
+class Use(enum.Enum):
+    """What a lower file is opened as."""
+
+    DATA = enum.auto()
+    PROGRAM = enum.auto()  # as data, but it is an ELF file
+    RUN = enum.auto()  # it is an ELF file to be executed, or loaded
 
 
 class Mode:
@@ -264,9 +273,12 @@ class Modes:
         mode.fh = fh
         return mode
 
-    def open(self, fh: Fh, nodeid: NodeId, flags: int, request: Request) -> Mode | None:
+    def open(
+        self, fh: Fh, nodeid: NodeId, flags: int, request: Request, use: Use | None = None
+    ) -> Mode | None:
         """Return the mode of `nodeid` and count the handle `fh` in it; on errors release `fh`.
 
+        `use` is what the file is opened as, if that is known.
         If no file ever gets passthrough, only handles that are shared are counted; None for
         one that is not.
         """
@@ -280,7 +292,7 @@ class Modes:
                 # Before the mode is read, so that a SETATTR that comes later sees the writer.
                 self._encoder.add_writer(nodeid, mapped=writing == os.O_RDWR)
             try:
-                mode = self._mode_for(backings, fh, nodeid, flags, request)
+                mode = self._mode_for(backings, fh, nodeid, flags, request, use)
             except StillRunning:
                 mode = self._mode_when_waiting(backings, fh, nodeid, flags, request)
             finally:
@@ -336,11 +348,17 @@ class Modes:
         for _ in range(_LOOKS):
             self._closed.wait(_LOOK_S)
             with suppress(StillRunning):
-                return self._mode_for(backings, fh, nodeid, flags, request)
+                return self._mode_for(backings, fh, nodeid, flags, request, None)
         raise fs_error(errno.EBUSY)
 
     def _mode_for(
-        self, backings: Backings, fh: Fh, nodeid: NodeId, flags: int, request: Request
+        self,
+        backings: Backings,
+        fh: Fh,
+        nodeid: NodeId,
+        flags: int,
+        request: Request,
+        use: Use | None,
     ) -> Mode | None:
         """Return the mode to open `nodeid` in, and count the handle; the caller holds the lock.
 
@@ -359,7 +377,7 @@ class Modes:
             if backing is None:
                 mode = Mode(self._fs.version(fh), self._keep, small=True)
             else:
-                mode = self._first_mode(backings, backing, nodeid, flags, request)
+                mode = self._first_mode(backings, backing, nodeid, flags, request, use)
             self._modes[nodeid] = mode
             if not flags & os.O_ACCMODE and self._fs.lasting_version(fh) is not None:
                 mode.fh = fh
@@ -398,14 +416,20 @@ class Modes:
             self._waiting -= 1
 
     def _first_mode(
-        self, backings: Backings, backing: Backing, nodeid: NodeId, flags: int, request: Request
+        self,
+        backings: Backings,
+        backing: Backing,
+        nodeid: NodeId,
+        flags: int,
+        request: Request,
+        use: Use | None,
     ) -> Mode:
         """Return the mode for an inode that the kernel does not have open."""
         passes, program = not backing.guarded, False
         if passes and not backing.may_change and not backing.fixed:
             if not self._pass_all:
-                program = self._is_elf(backing, request.wait)
-                passes = program and self.is_to_run(request, flags)
+                use = use or self._use_of(backing, flags, request)
+                program, passes = use is not Use.DATA, use is Use.RUN
             if nodeid in self._changes:
                 passes = False
         if not passes:
@@ -434,6 +458,12 @@ class Modes:
         Raises `StillRunning`.
         """
         return bool(flags & FMODE_EXEC) or is_loading(request.pid)
+
+    def _use_of(self, backing: Backing, flags: int, request: Request) -> Use:
+        """Return what an OPEN opens a lower file as; raises `Defer` and `StillRunning`."""
+        if not self._is_elf(backing, request.wait):
+            return Use.DATA
+        return Use.RUN if self.is_to_run(request, flags) else Use.PROGRAM
 
     def _is_elf(self, backing: Backing, wait: bool) -> bool:
         """Tell whether a file is an ELF file; raises `Defer` to wait for a disk."""

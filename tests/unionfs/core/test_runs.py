@@ -133,7 +133,7 @@ def test_programs_at_work_in_different_directories_have_a_run_each(tree: CoreDri
 def test_no_run_where_nobody_has_listed_the_directory(tree: CoreDriver) -> None:
     runs = Runs()
     assert use(runs, tree, b"dir0/f00") is None
-    assert state(tree).table.file(tree.get(b"dir0/f00").nodeid).parent not in runs
+    assert state(tree).table.file(tree.get(b"dir0/f00").nodeid).parent not in runs.directories
 
 
 def test_all_can_be_forgotten(tree: CoreDriver) -> None:

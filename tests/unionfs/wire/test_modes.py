@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unionfs.wire.kernel import Kernel, Table
+from tests.unionfs.wire.kernel import Given, Kernel, Table
 from unionfs.core.union import UnionFs
 from unionfs.loader import StillRunning
 from unionfs.types import FMODE_EXEC, ROOT_NODEID, Fh, NodeId
@@ -198,6 +198,26 @@ def test_a_library_is_passed_through_to_while_it_is_loaded(
     assert flags == PASSTHROUGH
     kernel.release(program, fh)
     assert kernel.open(program, os.O_RDONLY)[:2] == (fh, PASSTHROUGH)
+
+
+@pytest.mark.parametrize("loading", [False, True])
+def test_it_is_asked_once_what_a_program_is_opened_as(
+    tmp_path: Path, fs: UnionFs, monkeypatch: pytest.MonkeyPatch, loading: bool
+) -> None:
+    """That takes longer than the rest of the open."""
+    (tmp_path / "lower/big").write_bytes(b"\x7fELF".ljust(100_000, b"x"))
+    given, asked = Given(), []
+
+    def noted(pid: int) -> bool:
+        asked.append(pid)
+        return loading
+
+    monkeypatch.setattr("unionfs.wire.modes.is_loading", noted)
+    kernel = Kernel(fs, Terms(backings=Table(), cache=given))
+    program = kernel.nodeid(ROOT_NODEID, b"big")
+    assert bool(kernel.open(program, os.O_RDONLY)[1] & abi.FOPEN_PASSTHROUGH) is loading
+    assert len(asked) == 1
+    assert len(given.files) == (not loading)
 
 
 def test_a_thread_that_runs_still_is_waited_for(
