@@ -111,6 +111,13 @@ def read_lower_marks(state: State, node: File, st: os.stat_result) -> StIno | No
     return None if value is None else origin_ino(state, value)
 
 
+def has_lower_mark(state: State, node: File) -> bool:
+    """Note the attributes of a regular file of a lower; tell whether one says where its data is."""
+    present = xattr.list_at(node.real.fd(), node.rname)
+    note_names(state, node, present)
+    return state.marks.metacopy in present
+
+
 def read_file_marks(
     state: State, node: File, dir_fd: int, name: bytes, st: os.stat_result
 ) -> StIno | None:

@@ -21,6 +21,7 @@ from time import perf_counter_ns, thread_time_ns
 
 from unionfs.core.config import RedirectDir
 from unionfs.core.file_marks import (
+    has_lower_mark,
     mark_ino,
     origin_ino,
     read_file_marks,
@@ -73,22 +74,13 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
 
     The inode is added to the table, and one more reference to it is counted.
     """
+    if name not in parent.kids:
+        new = look_up_plain(state, parent, name)
+        if new is not None:
+            return new
     if len(name) > 255:
         raise fs_error(errno.ENAMETOOLONG)
     with parent.lock:
-        loaded = parent.loaded
-        if (
-            loaded is not None
-            and state.layers_immutable
-            and name not in parent.kids
-            and name not in loaded.upper
-        ):
-            packed = loaded.lower.get(name, DT_DIR)
-            if packed & TYPE_MASK != DT_DIR and name not in loaded.whiteouts:
-                real = parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
-                found = _plain_file(state, parent, name, real)
-                if found is not None:
-                    return found
         while True:
             found = lookup_locked(state, parent, name)
             if found is None:
@@ -106,28 +98,44 @@ def lookup(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     return found
 
 
-def _plain_file(state: State, parent: Dir, name: bytes, real: RealDir) -> NodeStat | None:
-    """Return what `lookup` does of a file in `real` that is not known yet, None for most others.
+def look_up_plain(state: State, parent: Dir, name: bytes) -> NodeStat | None:
+    """Do as `lookup` of a file that is not known yet, in one go; return None for most others.
 
-    Most files are in the lowest layer and have one link.  They have no marks to be read, and are
-    neither a link nor a copy of another file.  The caller holds `parent.lock`.
+    Most files are in a lower and have one link.  They are neither a link nor a copy of another
+    file.  In the lowest layer their marks are not read.
     """
-    if not real.layer.bottom:
-        return None
-    try:
-        st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
-    except OSError:
-        return None  # `lookup_locked` reports the error
-    if st.st_nlink != 1 or stat.S_ISDIR(st.st_mode):
-        return None
-    node = File(parent, name, real, st)
-    if node.kind == stat.S_IFREG:
-        node.found_size = st.st_size
-    table = state.table
-    with table.lock:
-        table.add_locked(node, union_ino(real.layer, st.st_ino))
-        node.nlookup = 1
-        parent.kids[name] = node
+    with parent.lock:
+        loaded = parent.loaded
+        if loaded is None or not state.layers_immutable:
+            return None
+        packed = loaded.lower.get(name, DT_DIR)
+        if (
+            packed & TYPE_MASK == DT_DIR
+            or name in parent.kids
+            or name in loaded.upper
+            or name in loaded.whiteouts
+        ):
+            return None
+        real = parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
+        if real.impure:
+            return None
+        layer = real.layer
+        try:
+            st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
+            node = File(parent, name, real, st)
+            if st.st_nlink != 1 or node.kind == stat.S_IFDIR:
+                return None
+            if node.kind == stat.S_IFREG:
+                node.found_size = st.st_size
+                if not layer.bottom and has_lower_mark(state, node):
+                    return None
+        except OSError:
+            return None  # `lookup_locked` reports the error
+        table = state.table
+        with table.lock:
+            table.add_locked(node, union_ino(layer, st.st_ino) if layer.fsid else StIno(st.st_ino))
+            node.nlookup = 1
+            parent.kids[name] = node
     return node, st
 
 

@@ -48,8 +48,7 @@ def merge_locked(state: State, d: Dir) -> tuple[dict[bytes, int], dict[bytes, tu
     position = 0
     while position < len(reals):
         real = reals[position]
-        last = position == len(reals) - 1
-        marks = _read(state, real, names, position, marked=resolved, last=last)
+        marks = _read(state, real, names, position, marked=resolved)
         position += 1
         if marks.opaque:
             break
@@ -89,7 +88,7 @@ def resolve_locked(state: State, d: Dir) -> None:
 class _Names:
     """The names that the lowers above a position provide, see `Loaded`.
 
-    `closed` are those that are whited out, or a file: nothing beneath shows.
+    `closed` are those that are whited out, and directories over a file: nothing beneath shows.
     """
 
     __slots__ = ("closed", "lower", "several")
@@ -99,48 +98,52 @@ class _Names:
         self.several: dict[bytes, list[int]] = {}
         self.closed: set[bytes] = set()
 
-    def add(self, found: Scan, position: int, *, last: bool) -> bool:
+    def add(self, found: Scan, position: int) -> bool:
         """Add what was found in the directory at `position`; tell whether it provides a name."""
         lower, several, closed = self.lower, self.several, self.closed
-        at = position << INO_SHIFT
+        names = found.names
+        if not lower and not closed:
+            self.lower, self.closed = names, found.whiteouts
+            return bool(names)
         used = False
-        for name, packed in found.names.items():
-            if name in closed:
-                continue
-            d_type = packed & TYPE_MASK
+        for name, packed in names.items():
             before = lower.get(name)
             if before is None:
-                lower[name] = packed >> INO_SHIFT << LOW_SHIFT | at | d_type
-                used = True
-            elif before & TYPE_MASK == DT_DIR == d_type:
+                if name not in closed:
+                    lower[name] = packed
+                    used = True
+            elif before & TYPE_MASK == DT_DIR and name not in closed:
+                if packed & TYPE_MASK != DT_DIR:
+                    closed.add(name)
+                    continue
                 places = several.get(name)
                 if places is None:
                     several[name] = [before >> INO_SHIFT & POSITION_MASK, position]
                 else:
                     places.append(position)
                 used = True
-                continue
-            if not last and d_type != DT_DIR:
-                closed.add(name)
         closed |= found.whiteouts
         return used
 
 
-def _read(
-    state: State, real: RealDir, names: _Names, position: int, *, marked: bool, last: bool
-) -> DirMarks:
+def _read(state: State, real: RealDir, names: _Names, position: int, *, marked: bool) -> DirMarks:
     """Read the directory `real` into `names`; return its marks, AUFS's among them.
 
-    If it is `marked`, its attributes are known and not read again.  It is the `last` if none comes
-    after it, unless its marks lead to one.
+    If it is `marked`, its attributes are known and not read again.
     """
     try:
         fd = real.fd_to_list()
         marks = NO_MARKS if marked else own_marks(state.marks, real, fd)
-        found = scan(state.marks, fd, xwhiteouts=real.xwhiteouts)
+        found = scan(
+            state.marks,
+            fd,
+            xwhiteouts=real.xwhiteouts,
+            ino_shift=LOW_SHIFT,
+            place=position << INO_SHIFT,
+        )
     except OSError as error:
         raise _unreadable(state, real, error) from error
-    if names.add(found, position, last=last and marks.redirect is None):
+    if names.add(found, position):
         # Its files are looked at by this fd, and its directories opened.
         real.keep(fd)
     return marks._replace(opaque=True) if found.opaque else marks

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from unionfs.core.config import Atime
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir, Loaded, Node, union_ino
 from unionfs.core.layer import Fd
-from unionfs.core.lookup import load_locked, lookup, lookup_locked
+from unionfs.core.lookup import NodeStat, load_locked, look_up_plain, lookup, lookup_locked
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
@@ -108,23 +108,33 @@ def list_looked_up(
             skips = False
             yield cookie, name, d_type, _entry_ino(state, d, name, packed, in_upper), None
             continue
-        shown = None
+        found = None if d_type == DT_DIR else look_up_plain(state, d, name)
         try:
-            known = d.kids.get(name) if d_type == DT_DIR else None
-            if known is not None:
-                tell(known.nodeid)
-            found = lookup(state, d, name)
-            if found is not None:
-                if d_type == DT_DIR and known is None:
-                    tell(found[0].nodeid)
-                shown = attr(*found)
+            if found is None:
+                found = _look_up(state, d, name, d_type, tell)
+            shown = None if found is None else attr(*found)
         except OSError:
-            pass  # a LOOKUP of the name reports the error
+            shown = None  # a LOOKUP of the name reports the error
         if shown is not None:
             yield cookie, name, d_type, shown.st_ino, shown
         else:
             st_ino = StIno(packed >> (INO_SHIFT if in_upper else LOW_SHIFT))
             yield cookie, name, d_type, st_ino, None
+
+
+def _look_up(
+    state: State, d: Dir, name: bytes, d_type: int, tell: Callable[[NodeId], object]
+) -> NodeStat | None:
+    """Do as `lookup`, and `tell` the nodeid of a directory, before if it may be known already."""
+    if d_type != DT_DIR:
+        return lookup(state, d, name)
+    known = d.kids.get(name)
+    if known is not None:
+        tell(known.nodeid)
+    found = lookup(state, d, name)
+    if found is not None and known is None:
+        tell(found[0].nodeid)
+    return found
 
 
 def _begin(state: State, d: Dir, offset: int) -> tuple[list[bytes], int, int, Loaded] | None:

@@ -31,7 +31,7 @@ from unionfs.core.file import (
 )
 from unionfs.core.fileattr import fileattr
 from unionfs.core.freeze import freeze, paths_open_for_writing
-from unionfs.core.inode import Dir, File, Node, in_upper, layer_of
+from unionfs.core.inode import NOTHING_LOST, SMALL, Dir, File, Node, in_upper, layer_of
 from unionfs.core.introspect import counters
 from unionfs.core.invalidate import reread
 from unionfs.core.lookup import is_absent, lookup
@@ -73,6 +73,7 @@ from unionfs.types import (
 )
 from unionfs.vfs import TOUCH
 
+_as_attr = tuple.__new__
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
 DOTS = (b".", b"..")
 
@@ -293,9 +294,11 @@ class UnionFs:
         self, nodeid: NodeId, flags: int, wait: bool
     ) -> tuple[Fh, int, bytearray | None] | None:
         node, state = self._table.nodes.get(nodeid), self._state
-        if type(node) is not File or not node.is_small() or not state.reads_all:
+        if type(node) is not File:
             return None
         version, size = node.changed, node.found_size
+        if not 0 <= size < SMALL or not state.reads_all:
+            return None
         fh = self._files.add(Handle(node, None, flags))
         try:
             data = found_content(state, node, size, None, wait=wait) if size else None
@@ -491,25 +494,26 @@ class UnionFs:
         if self._widens and may_be_widened(st):
             st = settled(partial(stat_node, self._state, node))
         nlink, blocks = st.st_nlink, st.st_blocks
-        if type(node) is Dir:
+        if type(node) is File:
+            if node.nlink_delta:
+                nlink += node.nlink_delta
+            elif node.lost is not NOTHING_LOST:
+                nlink = max(0, nlink - node.lost.links)
+                st = with_ctime(st, node.lost.ctime_ns)
+            if node.data is not None:
+                blocks = self._data_blocks(node, blocks)
+        elif type(node) is Dir:
             if node.merged:
                 nlink = 1
             elif node.dead:
                 nlink = 0
             if node.kept_ctime is not None:
                 st = with_kept_ctime(st, node.kept_ctime)
-        elif type(node) is File:
-            if node.nlink_delta:
-                nlink += node.nlink_delta
-            elif node.lost.links:
-                nlink = max(0, nlink - node.lost.links)
-                st = with_ctime(st, node.lost.ctime_ns)
-            if node.data is not None:
-                blocks = self._data_blocks(node, blocks)
         uid, gid = st.st_uid, st.st_gid
         if not self._plain_owners:
             uid, gid = self._state.owners.shown(layer_of(node), st)
-        return Attr(node.nodeid, node.st_ino, nlink, uid, gid, blocks, st)
+        # Not `Attr(...)`: that calls a function of Python for each file.
+        return _as_attr(Attr, (node.nodeid, node.st_ino, nlink, uid, gid, blocks, st))
 
     def close_idle(self) -> bool:
         """Close the fds of open files that can get another one; tell whether there were any."""

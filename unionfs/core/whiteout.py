@@ -25,11 +25,12 @@ import stat
 from unionfs.errors import fs_error
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
-from unionfs.syscalls.getdents import entries
+from unionfs.syscalls.getdents import DOTS, NAME, records, unpack
 
 AUFS_PREFIX = b".wh."
 AUFS_META = b".wh..wh."
 AUFS_OPAQUE = b".wh..wh..opq"
+_DOT = ord(".")
 
 FUSE_OVERLAYFS_PREFIX = "user.fuseoverlayfs."
 
@@ -176,15 +177,18 @@ def is_xattr_whiteout(marks: Marks, dir_fd: int, name: bytes, st: os.stat_result
     )
 
 
-def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
+def scan(
+    marks: Marks, fd: int, *, xwhiteouts: bool, ino_shift: int = INO_SHIFT, place: int = 0
+) -> Scan:
     """List the directory `fd`, and separate its entries from its whiteouts.
 
+    The integer of each name is `st_ino << ino_shift | place | d_type`.
     No other thread may read from `fd` or from a duplicate of it meanwhile.  Raises the
     `OSError` of reading it.
     """
     found = Scan()
     try:
-        _scan_open(marks, fd, found, xwhiteouts=xwhiteouts)
+        _scan_open(marks, fd, found, xwhiteouts, ino_shift, place)
     except OSError as error:
         if error.errno != errno.EBADF:
             raise
@@ -196,27 +200,43 @@ def scan(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
     return found
 
 
-def _scan_open(marks: Marks, fd: int, found: Scan, *, xwhiteouts: bool) -> None:
+def _scan_open(
+    marks: Marks, fd: int, found: Scan, xwhiteouts: bool, ino_shift: int, place: int
+) -> None:
     """Add the names and whiteouts in the directory `fd` to `found`."""
     names = found.names
     plain = _PLAIN - {DT_REG} if xwhiteouts else _PLAIN
-    for name, ino, d_type in entries(fd):
-        if name.startswith(AUFS_PREFIX):
-            if not name.startswith(AUFS_META):
-                found.whiteouts.add(name[len(AUFS_PREFIX) :])
-            elif name == AUFS_OPAQUE:
-                found.opaque = True
-            continue
-        if d_type not in plain:
-            try:
-                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
+    for part in records(fd):
+        at, length = 0, len(part)
+        # Not `entries`: this is done for each name of a tree.
+        while at < length:
+            ino, _, size, d_type = unpack(part, at)
+            begin = at + NAME
+            name = part[begin : part.index(0, begin)]
+            at += size
+            if part[begin] == _DOT and (name in DOTS or _is_aufs(name, found)):
                 continue
-            if is_whiteout(st) or (xwhiteouts and is_xattr_whiteout(marks, fd, name, st)):
-                found.whiteouts.add(name)
-                continue
-            d_type = st.st_mode >> 12
-        names[name] = ino << INO_SHIFT | d_type
+            if d_type not in plain:
+                try:
+                    st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if is_whiteout(st) or (xwhiteouts and is_xattr_whiteout(marks, fd, name, st)):
+                    found.whiteouts.add(name)
+                    continue
+                d_type = st.st_mode >> 12
+            names[name] = ino << ino_shift | place | d_type
+
+
+def _is_aufs(name: bytes, found: Scan) -> bool:
+    """Tell whether the entry `name` is a mark of AUFS, and add what it says to `found`."""
+    if not name.startswith(AUFS_PREFIX):
+        return False
+    if not name.startswith(AUFS_META):
+        found.whiteouts.add(name[len(AUFS_PREFIX) :])
+    elif name == AUFS_OPAQUE:
+        found.opaque = True
+    return True
 
 
 def make_char_whiteout(dir_fd: int, name: bytes) -> None:

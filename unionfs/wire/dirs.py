@@ -155,7 +155,7 @@ class Directories:
         out, begin, nodeid = request.out, request.body, request.nodeid
         if offset == 0:
             self._listings.begin(nodeid, request.pid)
-        at, limit, head = begin, begin + min(size, request.limit), abi.DIRENTPLUS_SIZE
+        at, limit = begin, begin + min(size, request.limit)
         demand, fs, put, pid = self._demand, self._fs, self._encoder.put_listed, request.pid
         what = demand.begin(nodeid) if offset == 0 else demand.rest()
         told = self._told
@@ -166,14 +166,12 @@ class Directories:
             told.tell(directory, pid)
 
         for listed in fs.list_looked_up(nodeid, offset, what, tell):
-            _, name, _, _, attr = listed
-            end = at + (head + len(name) + 7 & ~7)
-            if end > limit:
+            end = put(listed, out, at, limit)
+            if not end:
+                attr = listed[4]
                 if attr is not None:
                     fs.forget(attr.nodeid, 1)
                 break
-            put(listed, out, at)
-            out[at + head : end] = name.ljust(end - at - head, b"\0")
             at = end
         if at == begin:
             self._end(request)

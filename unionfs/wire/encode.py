@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from stat import S_ISGID, S_ISUID
 from struct import Struct
 
@@ -13,8 +14,20 @@ FOREVER = 1 << 31  # seconds
 _SUID_SGID = S_ISUID | S_ISGID
 _pack_entry, _pack_attributes = abi.ENTRY_OUT.pack_into, abi.ATTR_OUT.pack_into
 _ENTRY_SIZE = abi.ENTRY_SIZE
-_pack_listed, _pack_bare = abi.DIRENTPLUS.pack_into, abi.DIRENTPLUS_BARE.pack_into
+_HEAD = abi.DIRENTPLUS_SIZE
 _pack_whole_entry = Struct(f"{_ENTRY_SIZE}s").pack_into
+
+# What packs an entry of a listing, and one without attributes, by the 8 bytes that its name takes.
+_Packs = tuple[Callable[..., None], Callable[..., None]]
+_packs: dict[int, _Packs] = {}
+
+
+def _make_packs(words: int) -> _Packs:
+    """Return what packs entries whose name and the zeros behind it are so many times 8 bytes."""
+    formats = abi.DIRENTPLUS.format, abi.DIRENTPLUS_BARE.format
+    whole, bare = (Struct(f"{form}{words << 3}s").pack_into for form in formats)
+    _packs[words] = packs = whole, bare
+    return packs
 
 
 class Encoder:
@@ -73,22 +86,28 @@ class Encoder:
             valid = self._entry_unsettled
         _pack_entry(out, at, attr.nodeid, valid, *_fields(attr))
 
-    def put_listed(self, listed: Listed, out: Room, at: int) -> None:
-        """Put an entry of a listing; without attributes the kernel asks for them if it needs them.
+    def put_listed(self, listed: Listed, out: Room, at: int, limit: int) -> int:
+        """Put an entry of a listing at `at`; return where the next begins, 0 if it does not fit.
 
-        The name is not put.
+        Without attributes the kernel asks for them if it needs them.
         """
         cookie, name, d_type, st_ino, attr = listed
+        length = len(name)
+        words = length + 7 >> 3
+        end = at + _HEAD + (words << 3)
+        if end > limit:
+            return 0
+        packs = _packs.get(words) or _make_packs(words)
         if attr is None:
-            _pack_bare(out, at, b"", st_ino, cookie, len(name), d_type)
-            return
+            packs[1](out, at, b"", st_ino, cookie, length, d_type, name)
+            return end
         valid = self._entry_valid
         if self._written and self._is_unsettled(attr):
             valid = self._entry_unsettled
         nodeid, _, nlink, uid, gid, blocks, st = attr
         mode, _, _, _, _, _, size, atime, mtime, ctime = st
         # Not `_fields`: to hand so many values on takes as long as to pack them.
-        _pack_listed(
+        packs[0](
             out,
             at,
             nodeid,
@@ -111,9 +130,11 @@ class Encoder:
             0,
             st_ino,
             cookie,
-            len(name),
+            length,
             d_type,
+            name,
         )
+        return end
 
     def entry(self, attr: Attr, request: Request) -> int:
         self.put_entry(attr, request.out, request.body)

@@ -252,9 +252,9 @@ def test_directories_that_do_not_change_are_read_once(
     (layers.upper / "d").mkdir()
     listed: list[bytes] = []
 
-    def noted(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
+    def noted(marks: Marks, fd: int, *, xwhiteouts: bool, **packing: int) -> Scan:
         listed.append(os.readlink(b"/proc/self/fd/%d" % fd))
-        return scan(marks, fd, xwhiteouts=xwhiteouts)
+        return scan(marks, fd, xwhiteouts=xwhiteouts, **packing)
 
     monkeypatch.setattr("unionfs.core.lookup.scan", noted)
     monkeypatch.setattr("unionfs.core.merge.scan", noted)

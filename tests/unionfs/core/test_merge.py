@@ -42,9 +42,9 @@ def test_each_real_directory_is_opened_asked_for_marks_and_listed_once(
     listed: Counter[bytes] = Counter()
     listing, readlink = whiteout.scan, os.readlink
 
-    def noted(marks: Marks, fd: int, *, xwhiteouts: bool) -> Scan:
+    def noted(marks: Marks, fd: int, *, xwhiteouts: bool, **packing: int) -> Scan:
         listed[readlink(b"/proc/self/fd/%d" % fd)] += 1
-        return listing(marks, fd, xwhiteouts=xwhiteouts)
+        return listing(marks, fd, xwhiteouts=xwhiteouts, **packing)
 
     monkeypatch.setattr(merge, "scan", noted)
     with layers.union() as tree:
