@@ -20,7 +20,7 @@ from unionfs.wire.told import Told
 
 TRIAL = 32  # directories
 PATIENCE = 4 << 20  # bytes of listings, for each name about 170
-AT_FIRST = 16 << 10  # the same, before any file was looked up
+AT_FIRST = 8 << 10  # the same, before any file was looked up
 WATCHED = 1024  # directories
 
 
@@ -34,14 +34,15 @@ class Demand:
     files.  Then no file is listed with its attributes until one is looked up in a directory that
     was listed without.
 
-    `bare` are the directories that have files listed without attributes, the latest last.
+    `bare` are the directories that have files listed without attributes, the latest last.  `left`
+    are the bytes that may be listed with attributes before the next such lookup.
     """
 
-    __slots__ = ("_directories", "_left", "_seen", "_wanted", "bare")
+    __slots__ = ("_directories", "_seen", "_wanted", "bare", "left")
 
     def __init__(self) -> None:
         self._wanted, self._seen = True, False  # by a lookup
-        self._left = AT_FIRST
+        self.left = AT_FIRST
         self._directories = 0  # listed since the latest lookup
         self.bare: dict[NodeId, None] = {}
 
@@ -63,15 +64,15 @@ class Demand:
 
     def listed(self, nodeid: NodeId, size: int) -> None:
         """Note that `size` bytes of a listing of directory `nodeid` have attributes."""
-        self._left -= size
-        if self._left < 0:
+        self.left -= size
+        if self.left < 0:
             self._wanted = False
             self._watch(nodeid)  # the rest of it has none
 
     def looked_up(self, parent: NodeId) -> None:
         """Note that a file of directory `parent`, one of the `bare`, was looked up by its name."""
         self.bare.pop(parent, None)
-        self._directories, self._left = 0, PATIENCE
+        self._directories, self.left = 0, PATIENCE
         self._wanted = self._seen = True
 
     def _watch(self, nodeid: NodeId) -> None:
@@ -165,6 +166,8 @@ class Directories:
         def tell(directory: NodeId) -> None:
             told.tell(directory, pid)
 
+        # What comes after so many bytes is asked for again, and then has no attributes.
+        enough = begin + demand.left if what is not LookedUp.DIRECTORIES else limit
         for listed in fs.list_looked_up(nodeid, offset, what, tell):
             end = put(listed, out, at, limit)
             if not end:
@@ -173,6 +176,8 @@ class Directories:
                     fs.forget(attr.nodeid, 1)
                 break
             at = end
+            if at > enough:
+                break
         if at == begin:
             self._end(request)
         elif what is not LookedUp.DIRECTORIES:

@@ -7,6 +7,7 @@ import gc
 import os
 import struct
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from unionfs.core.union import UnionFs
 from unionfs.types import ROOT_NODEID, NodeId
 from unionfs.wire import abi
 from unionfs.wire.abi import Init, Opcode
+from unionfs.wire.dirs import AT_FIRST
 from unionfs.wire.request import Defer
 from unionfs.wire.session import MAX_WRITE, Session, Terms
 
@@ -158,3 +160,35 @@ def test_a_listing_in_small_pieces_is_whole(
         for held in filter(None, counted[2:]):
             fs.forget(NodeId(held), 1)
         assert fs.counters()["inodes"] == (3 if wanted else 2)
+
+
+def test_a_first_listing_has_few_attributes_until_somebody_wants_them(
+    tmp_path: Path, fs: UnionFs, kernel: Kernel
+) -> None:
+    """An entry with attributes takes 160 bytes and more, and a stat(2)."""
+    most = AT_FIRST // 160 + 2
+    for number in range(2 * most):
+        (tmp_path / f"lower/d/more{number}").touch()
+
+    def listed() -> list[tuple[int, bytes]]:
+        found, offset = [], 0
+        while body := kernel.ask(
+            Opcode.READDIRPLUS, folder, abi.READ_IN.pack(0, offset, 32 << 10, 0, 0, 0, 0)
+        ):
+            at = 0
+            while at < len(body):
+                (nodeid,) = struct.unpack_from("=Q", body, at)
+                at += abi.ENTRY_SIZE
+                _, offset, length, _ = abi.DIRENT.unpack_from(body, at)
+                found.append((nodeid, body[at + 24 : at + 24 + length]))
+                at += 24 + length + 7 & ~7
+        return found[2:]
+
+    folder = kernel.nodeid(ROOT_NODEID, b"d")
+    first = listed()
+    there = {os.fsencode(entry.name) for entry in (tmp_path / "lower/d").iterdir()}
+    assert len(first) == len(there)
+    assert {name for _, name in first} == there
+    assert 0 < sum(nodeid != 0 for nodeid, _ in first) <= most
+    kernel.lookup(folder, first[-1][1])
+    assert all(nodeid for nodeid, _ in listed())
