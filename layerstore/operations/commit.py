@@ -125,29 +125,25 @@ def commit(
                 layers = _copy_pruned(store, container, report)
             else:
                 layers = _pack_all(store, container, report, prune=prune_unchanged)
-            entry = HistoryEntry(
-                created=format_timestamp(time.time_ns()),
-                created_by=" ".join(RunConfig(container.config).argv),
-                author=author,
-                comment=message,
-            )
-            wanted = _Wanted(entry, config, target)
-            if not apart and any(layer.packed.entries for layer in layers):
-                # Trees are synced before the rows that name them.
-                store.durability.tree(container.directory)
+            wanted = _Wanted(_step_of(container, author, message), config, target)
             image = _publish(store, container, layers, wanted, apart=apart)
             committed = Committed(image, frozen.pause_ns, frozen.copied, frozen.copied_bytes)
-            store.layers.settle()
-            if not frozen.mounted:
-                # These are layers without entries, and layers that the store already had.
-                for layer in layers:
-                    with suppress(OSError):
-                        remove_tree(layer.path)
+            _put_away(store, layers, mounted=frozen.mounted)
     except (StoreError, OSError):
         # The image is complete; the next opening of the store moves the layers that are left.
         if committed is None:
             raise
     return committed
+
+
+def _step_of(container: Container, author: str, message: str) -> HistoryEntry:
+    """Return the step of the image's history that the commit is."""
+    return HistoryEntry(
+        created=format_timestamp(time.time_ns()),
+        created_by=" ".join(RunConfig(container.config).argv),
+        author=author,
+        comment=message,
+    )
 
 
 def _refuse_too_many(store: Store, container: Container) -> None:
@@ -296,19 +292,14 @@ def _publish(
     If the image has layers `apart` from the container's, those are published already and
     the container stays as it is.
     """
-    entry = wanted.entry
     parent = _image_of_base(store, container)
-    made = _config_of_base(store, container, parent)
     filled = [layer for layer in layers if layer.packed.entries]
-    for layer in filled:
-        last = layer is filled[-1]
-        step = entry if last else HistoryEntry(entry.created, entry.created_by)
-        made = made.derive(step, diff_id=layer.packed.diff_id, config=wanted.config)
-    if not filled:
-        empty = entry._replace(empty_layer=True)
-        made = made.derive(empty, diff_id=None, config=wanted.config)
+    made = _derived(_config_of_base(store, container, parent), filled, wanted)
     if len(made.diff_ids) > MAX_LAYERS:
         raise _too_many(container, len(made.diff_ids))  # written to since `_refuse_too_many`
+    if filled and not apart:
+        # Trees are synced before the rows that name them.
+        store.durability.tree(container.directory)
     # Before the transaction: a crash rolls that back, with every row that names the blob.
     store.blobs.put(made.data)
     with store.database.transaction():
@@ -327,6 +318,35 @@ def _publish(
             published = max([container.published, *(layer.number for layer in layers)])
             store.containers.update(container, base=base, published=published)
     return store.images.get(image.id)
+
+
+def _derived(base: ImageConfig, layers: list[_Frozen], wanted: _Wanted) -> ImageConfig:
+    """Return the configuration of the new image: that of its base, and a step for each layer.
+
+    Only the last step has the author and the message.
+    """
+    made, entry = base, wanted.entry
+    for layer in layers:
+        last = layer is layers[-1]
+        step = entry if last else HistoryEntry(entry.created, entry.created_by)
+        made = made.derive(step, diff_id=layer.packed.diff_id, config=wanted.config)
+    if not layers:
+        empty = entry._replace(empty_layer=True)
+        made = made.derive(empty, diff_id=None, config=wanted.config)
+    return made
+
+
+def _put_away(store: Store, layers: list[_Frozen], *, mounted: bool) -> None:
+    """Move the layers to the place of layers, and remove what is left of them, if not `mounted`.
+
+    Those without entries are left, and those that the store had already.
+    """
+    store.layers.settle()
+    if mounted:
+        return
+    for layer in layers:
+        with suppress(OSError):
+            remove_tree(layer.path)
 
 
 def _image_of_base(store: Store, container: Container) -> Digest | None:
