@@ -23,7 +23,7 @@ from importlib import import_module
 
 from mount_tools.cli.errors import Exit, WrongWords
 from mount_tools.cli.flags import FlagParser, Option, WrongFlag, parse_integer, parse_pair
-from unionfs.light_typing import TYPE_CHECKING, TypeVar
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from mount_tools.cli.invocation import Invocation
@@ -91,8 +91,20 @@ def template(each: str, *names: str) -> Callable[[Decorated], Decorated]:
     return text(*names, "--format", "template", says=says)
 
 
-def listing(each: str) -> Callable[[Decorated], Decorated]:
-    """Add the flags of a listing that docker does not have; `each` is one of its rows."""
+class ListingFlags(NamedTuple):
+    """The flags of a listing that docker does not have."""
+
+    template: str | None
+    json: bool
+    no_trunc: bool
+    quiet: bool
+
+
+def listing(each: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the flags of a listing that docker does not have; `each` is one of its rows.
+
+    The function gets them as `flags`, a `ListingFlags`.
+    """
     adds = (
         template(each),
         flag("--json", "json", says="Print a JSON array, untruncated"),
@@ -100,7 +112,8 @@ def listing(each: str) -> Callable[[Decorated], Decorated]:
         flag("-q", "--quiet", says="Only show layer ids"),
     )
 
-    def decorate(function: Decorated) -> Decorated:
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        function = as_one(ListingFlags)(function)
         for add in adds:
             function = add(function)
         return function
@@ -111,8 +124,8 @@ def listing(each: str) -> Callable[[Decorated], Decorated]:
 def as_one(kind: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give the function of a command the flags that `kind` has as fields as one `flags`.
 
-    `kind` is a named tuple.  The decorator stands below those that add flags; what is no field
-    of `kind` stays an argument of its own.
+    `kind` is a named tuple.  This decorator stands below those that add flags.  A flag that is
+    not a field of `kind` remains an argument of its own.
     """
     fields: tuple[str, ...] = vars(kind)["_fields"]
 
@@ -188,7 +201,7 @@ class Command:
         """
         values = self.values(path, words)
         if not gc.isenabled():  # see `mount_tools.pyunion`
-            # What was imported stays: the collector need not look at it.
+            # Modules stay until the end, so the collector need not look at them.
             gc.freeze()
             gc.enable()
         self._function(invocation, **values)

@@ -41,12 +41,7 @@ LISTING = Listing(
 )
 @framework.listing("layer")
 def layers(
-    invocation: Invocation,
-    operands: tuple[str, ...],
-    template: str | None,
-    json: bool,
-    no_trunc: bool,
-    quiet: bool,
+    invocation: Invocation, operands: tuple[str, ...], flags: framework.ListingFlags
 ) -> None:
     """PARENT is the layer beneath a layer; a layer without a parent is a base. Lines are drawn
     only if a layer is the parent of several. SHARED BY counts the images that need the layer.
@@ -58,11 +53,11 @@ def layers(
         top = store.images.resolve(operands[0]).top
         shown = {layer.chain_id for layer in store.layers.chain(top)}
     found = list(_walked(layer_forest(store), shown))
-    if json:
+    if flags.json:
         say(as_json(as_object(node) for _, node in found), end="")
         return
-    rows = [_row(prefix, node, whole=no_trunc) for prefix, node in found]
-    say(LISTING.text(rows, template, quiet=quiet), end="")
+    rows = [_row(prefix, node, whole=flags.no_trunc) for prefix, node in found]
+    say(LISTING.text(rows, flags.template, quiet=flags.quiet), end="")
 
 
 def _walked(roots: Iterable[LayerNode], shown: set[str] | None) -> Iterator[tuple[str, LayerNode]]:

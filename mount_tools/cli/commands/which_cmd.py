@@ -74,14 +74,7 @@ class Provider(NamedTuple):
     completes=named("image", "container", first=1),
 )
 @framework.listing("place")
-def which(
-    invocation: Invocation,
-    operands: tuple[str, ...],
-    template: str | None,
-    json: bool,
-    no_trunc: bool,
-    quiet: bool,
-) -> None:
+def which(invocation: Invocation, operands: tuple[str, ...], flags: framework.ListingFlags) -> None:
     """The first line is the layer whose file is visible. CREATED BY is the step that made the
     layer; (upper) has the changes of a container that are not committed. With --json each place has
     layer, path, type, mode, uid, gid, size (bytes), modified, images and created_by."""
@@ -97,11 +90,11 @@ def which(
         if image.top is not None:
             on.setdefault(image.top, []).append(image)
     made_by = _made_by(store, found, on)
-    if json:
+    if flags.json:
         say(as_json(_as_object(place, on, made_by) for place in there), end="")
         return
-    rows = [_row(place, on, made_by, whole=no_trunc) for place in there]
-    say(LISTING.text(rows, template, quiet=quiet), end="")
+    rows = [_row(place, on, made_by, whole=flags.no_trunc) for place in there]
+    say(LISTING.text(rows, flags.template, quiet=flags.quiet), end="")
 
 
 def trees_of(store: Store, found: Image | Container) -> list[Tree]:
