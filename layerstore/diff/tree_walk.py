@@ -52,13 +52,14 @@ def walk(top: bytes | str | os.PathLike[str], *, live: bool = False) -> Iterator
             level = levels[-1]
             if not level.todo:
                 levels.pop()
-                if levels:
-                    fd = _replace(fd, os.open(b"..", _OPEN, dir_fd=fd))
-                    if not _is_same(fd, levels[-1]):
-                        if not live:
-                            raise fs_error(errno.ESTALE, level.path)
-                        return
-                continue
+                if not levels:
+                    return
+                fd = _replace(fd, os.open(b"..", _OPEN, dir_fd=fd))
+                if _is_same(fd, levels[-1]):
+                    continue
+                if live:
+                    return
+                raise fs_error(errno.ESTALE, level.path)
             name = level.todo.pop()
             try:
                 below = os.open(name, _OPEN, dir_fd=fd)
@@ -99,17 +100,23 @@ def _is_same(fd: int, level: _Level) -> bool:
 def tree_size(top: bytes | str | os.PathLike[str]) -> int:
     """Return the bytes of the files beneath `top`, each counted once; 0 if `top` is missing."""
     total = 0
-    seen: set[tuple[int, int]] = set()
+    linked: set[tuple[int, int]] = set()
     with suppress(FileNotFoundError):
         for folder in walk(top, live=True):
             for name in folder.names:
                 with suppress(FileNotFoundError):  # a running container removes files
-                    found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-                    if not stat.S_ISREG(found.st_mode):
-                        continue
-                    if found.st_nlink > 1:
-                        if (found.st_dev, found.st_ino) in seen:
-                            continue
-                        seen.add((found.st_dev, found.st_ino))
-                    total += found.st_size
+                    st = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+                    if stat.S_ISREG(st.st_mode) and _is_first(st, linked):
+                        total += st.st_size
     return total
+
+
+def _is_first(st: os.stat_result, linked: set[tuple[int, int]]) -> bool:
+    """Tell whether no link of the file was met before; note it in `linked` if it has several."""
+    if st.st_nlink == 1:
+        return True
+    identity = st.st_dev, st.st_ino
+    if identity in linked:
+        return False
+    linked.add(identity)
+    return True

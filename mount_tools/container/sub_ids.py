@@ -33,16 +33,16 @@ class Range(NamedTuple):
 
 def ranges(kind: str, user: str, uid: int) -> list[Range]:
     """Return the subordinate ids of a user; `kind` is "uid" or "gid"."""
-    found = []
     try:
         with open(FILES[kind], errors="replace") as lines:
-            for line in lines:
-                name, *numbers = line.strip().split(":")
-                if name in (user, str(uid)) and len(numbers) == 2:
-                    with suppress(ValueError):
-                        found.append(Range(int(numbers[0]), int(numbers[1])))
+            named = [line.strip().split(":") for line in lines]
     except OSError:
         return []
+    found = []
+    for name, *numbers in named:
+        if name in (user, str(uid)) and len(numbers) == 2:
+            with suppress(ValueError):
+                found.append(Range(int(numbers[0]), int(numbers[1])))
     return [one for one in found if one.first > 0 and one.many > 0]
 
 
