@@ -1,8 +1,8 @@
-"""Read the files that a person names: of variables, of a secret, a profile, a Containerfile.
+"""Read the files that a user names: of variables, of a secret, a profile, a Containerfile.
 
-Decided here and only here: what a command does where there is no file with an end.  A FIFO is
-read as what a shell makes of `<(command)`, but one that nobody writes to would never be open.
-Callers give the number of bytes they take at most, for a device has no end.
+Decided here and only here: what a command does with a FIFO or a device.  A FIFO is read, since
+the shell gives one for `<(command)`; but if no process writes to it, to open it would wait for
+ever, and that is an error.  A device may have no end, so callers say how many bytes to read.
 
 Source: fifo(7); pipe(7).
 """

@@ -1,23 +1,25 @@
 """Images of podman, buildah and skopeo, taken from their store without a copy of its layers.
 
 Decided here and only here: how an image in a store of containers/storage is found, and how
-its layers become layers of this store: the tree stays where it is and `diff` is a link to
-it, while its index and its tar-split are made here.  What the store says of a layer is not
-believed: its tar is made once, to compare its digest.  The digest does not cover what else is
-in the tree, and the tree may change later.  So the store has to be root's or the user's own,
-where nobody else can write or rename, and a tree is not reached through a link: another user's
-store could show any directory of the machine in a container.
+its layers become layers of this store.  The tree stays where it is and `diff` is a link to
+it; its index and its tar-split are made here.  What the engine's store says about a layer is
+not trusted: the tar is made once from the tree, and its digest compared.  But the digest does
+not cover everything in the tree, and the tree may change later.  So the engine's store has to
+belong to root or to the user, nobody else may be able to write or rename in it, and a tree is
+not reached through a link: another user's store could show any directory of the machine in a
+container.
 
 The files of an ordinary user's engine belong to sub-ids, which the user's containers here have
-in the same order.  They can be read in the user namespace only, and who owns a directory can be
-seen outside of it only.  So an image is found first, with what that checks, and taken then.
+in the same order.  The files can be read only inside the user namespace, and the owner of a
+directory can be seen only outside of it.  So an image is first found and checked outside, and
+then taken inside.
 
 An image may be built upon layers of an additional image store, as `layerstore.operations.offer`
 makes one.  Only the names of these layers are known, by the configuration, and the layers have
 to be in this store already.
 
-The engine may remove what is its own.  An image whose layers it has removed is damaged, and
-`check` says so; loading it again, from anywhere, restores it.
+The engine may remove its layers at any time.  An image here that uses them is then damaged, and
+`check` says so; to load it again, from anywhere, restores it.
 
 Source: containers/storage layers.go, images.go, store.go:makeBigDataBaseName();
 pkg/lockfile; vbatts/tar-split tar/storage/entry.go; containers-transports(5)

@@ -323,10 +323,10 @@ class _Unpacker:
         self._relink(entry, fd, name, st)
 
     def _relink(self, entry: TarEntry, fd: int, name: bytes, st: os.stat_result) -> None:
-        """Give the file with the further name `name` what the entry of that name says of it.
+        """Give a file the owner, mode and times that the entry of its further name `name` has.
 
-        The last entry of a file decides, as in docker.  Usually they say the same; then nothing is
-        set, since chown(2) would remove capabilities.
+        The last entry of a file decides, as in docker.  Usually all its entries say the same; then
+        nothing is set, since chown(2) would remove capabilities.
         """
         if not stat.S_ISREG(st.st_mode):
             return

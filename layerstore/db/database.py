@@ -7,20 +7,21 @@ and never wait (WAL).  A directory is moved into its place, or out of it, only
 in such a transaction.  So in a transaction a directory without a row has no owner.
 
 Each thread has its own connection, and so has each process after a fork.  A
-transaction in a transaction of the same thread is a part of it.  SQLite keeps one
+transaction that begins inside another one of the same thread is a part of that.  SQLite keeps one
 state per file for all connections of a process, and a child that inherited it
 would count its parent's locks as its own.  So the thread that forks closes its
 connection before, and parent and child each open a new one when they need it.
 
-The -shm file is written to through a mapping.  On btrfs that takes space each time, also where
-the file has blocks, and without any the process gets SIGBUS.  So there the space is looked for
-before a transaction and before a read, which may note in the file where it reads; and without any
-a connection is left to the kernel instead of closed, since SQLite would write the WAL back.
+SQLite writes to the -shm file through a mapping.  On btrfs that takes space each time, even if
+the file has its blocks already, and on a full disk the process gets SIGBUS.  So on btrfs it is
+checked that there is space before each transaction, and before each read, which may record its
+position in the file.  If there is none, a connection is not closed but left for the kernel to
+clean up, because SQLite would write the WAL back.
 
-A store that we may not write to, as on a medium that is read-only, is only read.  If a WAL is
-there, SQLite needs the -shm file beside it.  If none is, nobody had the store open, and SQLite
-reads without looking for others.  Another process may still have a way to write: so each answer
-is given only if store.db did not change meanwhile.
+A store that we may not write to, as on a read-only medium, is only read.  If it has a WAL,
+SQLite needs the -shm file beside it.  If it has none, no process had the store open, and SQLite
+reads without looking for others.  Another process may still be able to write, so each result
+is returned only if store.db did not change meanwhile.
 
 Source: sqlite.org wal.html, uri.html (immutable), lang_transaction.html, howtocorrupt.html 2.6
 (fork).
@@ -174,9 +175,10 @@ class Database:
             raise StoreError(f"{self.path} cannot be changed: {_why_read_only(self.path)}")
 
     def still(self) -> AbstractContextManager[object]:
-        """Return a context in which nobody changes anything, so that all read is of one moment.
+        """Return a context in which everything that is read is of one moment.
 
-        What we may only read may change, but not what is read of it in that context.
+        No process changes the store meanwhile.  If we may not write to it, another process may
+        change it, but what is read in the context does not change.
         """
         return self._snapshot() if self.read_only else self.transaction()
 

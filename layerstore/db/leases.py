@@ -60,8 +60,8 @@ class Leases:
     def reading(self, key: str) -> Iterator[None]:
         """Hold a lease for work that only reads the store.
 
-        In a store that we may not write to there is none, and nothing of it is removed but by
-        another way.
+        None can be recorded in a store that we may not write to: there another process, which
+        may write, could remove what is read.
         """
         if self._database.read_only:
             yield

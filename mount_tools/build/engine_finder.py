@@ -1,14 +1,14 @@
 """Find the images of an ordinary user's podman or buildah while the user builds.
 
-A build of a user is in the user namespace from its beginning, where nobody can see who may
-change an engine's store.  So a process stays outside of it, and looks there.
+The build of an ordinary user is in a user namespace from its beginning, and inside of that it
+cannot be seen who may change an engine's store.  So a process stays outside, and looks there.
 
     finder = EngineFinder()     outside
     finder.find(text)           inside, for a FROM that names such an image
     finder.close()
 
-Decided here and only here: what the two processes say to each other, which is lines of JSON.
-Few builds have such a FROM, so what finds the image is imported only for one.
+Decided here and only here: the messages between the two processes, which are lines of JSON.
+Few builds have such a FROM, so the modules that find an image are imported only for one.
 
 Threading: one thread, since it forks.
 """

@@ -2,13 +2,14 @@
 
 Such a stage needs no daemon, and its commands do not wait for one.  The kernel writes the
 same upper as we do.  It is mounted again after each step that changes something, which takes
-a millisecond; the mount is volatile, so it never syncs.  Our union would be mounted once, but
-nobody outside of the build uses the mount of a stage, and between two steps nothing does.
+a millisecond; the mount is volatile, so it never syncs.  A union of ours would be mounted once
+and stay mounted; but no process outside of the build uses the mount of a stage, and between two
+steps no process uses it at all.
 
-A process outside of the build may have been sent a descriptor by a command, through a socket.
-With that it could write to a layer after its digest was computed, or change what the next step
-sees.  So the overlayfs that a command has used is left after the step, and has to end: it does
-not while a descriptor of it is open anywhere.
+A command may have sent a descriptor to a process outside of the build, through a socket.
+With that the process could write to a layer after its digest was computed, or change what the
+next step sees.  So the overlayfs that a command has used is unmounted after the step, and it is
+an error if it does not end then, because a descriptor of it is still open somewhere.
 
 As in docker's builds, a file that is changed by one of its hard links is another file from
 then on, if the links are older than the step.

@@ -1,7 +1,7 @@
 """Signals that end a command, which then undoes what it has begun.
 
-Most commands need nothing: the next one removes what they have left in the store.  What they
-have mounted, or run, would stay.
+Most commands do not need this: what they leave in the store is removed by the next command.
+But what a command has mounted, and a process that it has started, would stay.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from types import FrameType
 def ended_by_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by a KeyboardInterrupt.
 
-    Only the first of them: timeout(1) sends one to the command, and one more to its process
-    group, which must not interrupt what is undone then.  One that is ignored, by nohup(1) say,
-    stays so.
+    Only the first signal does: timeout(1) sends one to the command and one more to its process
+    group, and the second must not interrupt what the first one undoes.  A signal that is ignored
+    already, as by nohup(1), stays ignored.
     """
     ending = False
 

@@ -217,7 +217,7 @@ def _drop_index_entry(state: State, node: File, orphan: Fd) -> None:
         if entry is not None and index.remove(entry):
             node.nlink_delta += 1
     except OSError as error:
-        # The names are gone, so nothing leads to the entry any more.
+        # All names are removed, so the entry has no effect any more.
         log.error("an index entry that is no longer needed cannot be removed: %s", error)
 
 

@@ -134,10 +134,11 @@ def enter_locked(state: State, parent: Dir, name: bytes, st: os.stat_result) -> 
 
 
 def _server_checks(state: State) -> bool:
-    """Tell whether a file of others has to be made as root, and given away before it is visible.
+    """Tell whether a file of another user has to be made as root, and given to that user then.
 
-    A server of NFS goes by the fsuid, whatever the capabilities of the thread are: no user may
-    create in the workdir, nor by a group that the daemon is not in.
+    An NFS server judges by the fsuid and ignores the capabilities of the thread.  So another user
+    cannot create a file in the workdir, or anywhere by the rights of a group that the daemon is
+    not in.
     """
     return not state.require_upper().exchanges
 

@@ -74,7 +74,8 @@ def _copied_from(state: State, real: RealDir, name: bytes, present: list[str]) -
 def _read_mark(real: RealDir, name: bytes, mark: bytes) -> bytes | None:
     """Return a mark of `name` in `real`, None if it has none.
 
-    That of a file whose mode keeps its owner out is not read in a lower, which may not be changed.
+    A mark in a lower cannot be read if the mode of the file keeps the daemon out: None then.
+    To widen the mode, as in the upper, would change the lower.
     """
     if real.layer.is_upper:
         return upper_mark(real.fd(), name, mark)

@@ -57,7 +57,7 @@ SMALL = 16 << 10
 
 
 class Lost(NamedTuple):
-    """How many links of a lower file were removed, and when the last one was, in ns."""
+    """How many links of a lower file were removed, and the time of the last removal, in ns."""
 
     links: int
     ctime_ns: int

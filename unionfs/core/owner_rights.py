@@ -1,9 +1,10 @@
-"""What the kernel lets root do to files without write permission, for a daemon that is not root.
+"""Change files whose mode keeps their owner out, for a daemon that is not root.
 
-Decided here and only here: how the daemon of an ordinary user renames, marks and opens what
-belongs to that user but keeps even the user out, such as a directory of mode 0555.  Where
-that fails with EACCES, the modes are widened for the owner meanwhile, and put back.  A crash
-between these steps leaves a mode that lets the owner do more than before, and nobody else.
+The kernel lets root do that.  Decided here and only here: how the daemon of an ordinary user
+renames, marks and opens files of that user in, say, a directory of mode 0555.  If that fails
+with EACCES, the mode is widened for the owner, the operation is done again, and the mode is
+put back.  A crash between these steps leaves a mode that allows more to the owner, and to
+nobody else.
 
 Threading: one thread at a time has modes widened.  It takes no other lock meanwhile, so an
 `operation` is a system call, or a few.  A change of a mode is made with `modes_settled`.

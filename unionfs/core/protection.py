@@ -1,9 +1,10 @@
 """Immutable and append-only files: chattr(1), +i and +a.
 
-The filesystem of the upper enforces these marks itself.  For what lies in a lower the union
-does, as it would otherwise change a copy; and a copy that is allowed gets the marks too, once
-it has its name.  A copy_up is no change of the directory that it is made in, so the marks of
-that are taken off meanwhile.  A crash between these steps loses the mark of the copy.
+The filesystem of the upper enforces these marks itself.  For a file of a lower the union
+enforces them, because the filesystem would only see a change of the copy.  If a copy_up is
+allowed, the copy gets the marks too, once it has its name.  A copy_up does not count as a
+change of the directory that the copy is made in, so the marks of that directory are removed
+meanwhile.  A crash between these steps loses the marks of the copy.
 
 Source: ioctl_iflags(2); fs/namei.c:may_delete(), may_linkat(); fs/attr.c:may_setattr();
 fs/overlayfs/util.c:ovl_copyattr(), copy_up.c:ovl_copy_fileattr().
@@ -31,13 +32,13 @@ R = TypeVar("R")
 
 
 def refuse(marks: int, allowed: int = 0) -> None:
-    """Raise EPERM if `marks` has others than those `allowed`."""
+    """Raise EPERM if `marks` has a mark that is not among those `allowed`."""
     if marks & ~allowed:
         raise fs_error(errno.EPERM)
 
 
 def require_changeable(node: Node, allowed: int = 0) -> None:
-    """Raise EPERM if `node` is in a lower and has other marks than those `allowed`."""
+    """Raise EPERM if `node` is in a lower and has a mark that is not among those `allowed`."""
     if isinstance(node, Dir):
         if node.upper is None:
             refuse(marks_at(node.lowers[0].fd(), b""), allowed)

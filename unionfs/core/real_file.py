@@ -64,8 +64,8 @@ def open_node(
 ) -> Fd:
     """Open the real file behind `node` with `flags`.
 
-    For a metacopy that is the file which has its data, or with `metacopy` the metacopy
-    itself.  With `widen` it is opened although its mode keeps its owner out.
+    For a metacopy this is the file that has its data, or with `metacopy` the metacopy
+    itself.  With `widen` it is opened even if its mode keeps its owner out.
     """
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     failed = errno.ESTALE

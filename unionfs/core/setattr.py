@@ -70,7 +70,7 @@ def setattr_node(
     if opened is None:
         opened = open_fd(node)
     if opened is not None:
-        # Whatever names it has meanwhile, the file stays this one.
+        # By the fd: another thread may rename the file meanwhile.
         _apply(state, opened, None, change)
         return os.stat(opened)
     with at_rest(node) as (fd, name):
@@ -89,15 +89,16 @@ def _allowed(change: SetAttr) -> int:
 def as_meant(
     node: Node, attr: Attr, change: SetAttr, caller: Credentials, files: OpenFiles
 ) -> SetAttr:
-    """Return what the `change` of owners by `caller` is for, where `node` shows `attr`.
+    """Return the change to make for the `change` of owners that `caller` asks for.
 
-    It takes suid away, and sgid if the group may execute the file, by itself; sgid without that
-    only from a caller who is neither in the group nor has CAP_FSETID.
+    `attr` is what `node` shows now.  A chown(2) removes suid, and sgid if the group may execute
+    the file; the filesystem does that by itself.  Without group execution sgid is only removed
+    if the caller is not in the group and has no CAP_FSETID; that is decided here.
 
-    A change of nothing is chown(2) of neither id, which takes suid and sgid away; the kernel leaves
-    it to the filesystem to refuse that.  Or, of a file that is open for writing, it comes with the
-    end of a capability before a write: CAP_FSETID keeps suid and sgid then.  Raises EPERM if a
-    chown would take them from a file of somebody else.
+    A `change` of nothing has one of two causes.  It is a chown(2) of neither id, which removes
+    suid and sgid, and which the filesystem has to refuse to a caller who does not own the file:
+    that is EPERM.  Or the file is open for writing, and the kernel asks before a write that
+    suid, sgid and capabilities be removed; then a caller with CAP_FSETID keeps suid and sgid.
 
     Source: fs/attr.c:notify_change(), setattr_should_drop_sgid(); fs/inode.c:file_remove_privs().
     """
@@ -118,7 +119,7 @@ def as_meant(
 
 
 def _only_kills_suid(wanted: int, mode: int) -> bool:
-    """Tell whether the kernel added mode `wanted` to a chown; pyfuse3 leaves that to it."""
+    """Tell whether the kernel added the mode `wanted` to a chown, as it does with pyfuse3."""
     return bool(mode & stat.S_ISUID) and stat.S_IMODE(wanted) == stat.S_IMODE(mode) & ~stat.S_ISUID
 
 

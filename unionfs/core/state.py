@@ -124,8 +124,8 @@ class State:
     `lowers` has the topmost first; `writable` is None in a read-only union.
     `layers_immutable` says that only this mount changes the layers, `reads_all` that
     this process may open any file in them.  `rename_lock` is held during a rename.
-    `spares_upper_atime` says to open files of the upper with O_NOATIME, since no mount
-    flag does it.  `transport_counters` returns the counters of the transport.
+    `spares_upper_atime` says that files of the upper are opened with O_NOATIME, because their
+    mount has no flag for that.  `transport_counters` returns the counters of the transport.
     `ahead` reads directories ahead, if there may be a thread for it; `files_ahead` asks the disk
     for files ahead, if no layer changes and none may hang.
     `generation` counts the freezes.  `write_back_ns` is how long the disk of the upper took

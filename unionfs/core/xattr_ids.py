@@ -1,9 +1,9 @@
 """The ids in extended attributes: of access control lists and of file capabilities.
 
 A list names users and groups.  A capability is valid for the user namespaces whose root is
-the user that it names, or 0 if it names none.  Both have the ids that the filesystem shows or
-stores, and the kernel judges by those that the union shows.  So they are mapped as the owner
-of the file is; otherwise programs of a layer would be privileged outside of the container.
+the user that it names, or 0 if it names none.  The filesystem stores them with its own ids, and
+the kernel judges by the ids that the union shows.  So they are mapped in the same way as the
+owner of the file.  Otherwise programs of a layer would be privileged outside of the container.
 
 Source: acl(5); struct posix_acl_xattr_entry of linux/posix_acl_xattr.h; capabilities(7) "File
 capability extended attribute versioning"; fs/overlayfs/inode.c:ovl_idmap_posix_acl();
@@ -43,8 +43,8 @@ def shown(name: str, value: bytes, uid: Map, gid: Map) -> bytes:
 def stored(name: str, value: bytes, uid: Map, gid: Map) -> bytes:
     """Return the `value` to store for the attribute `name` that is set.
 
-    A capability that names no user is stored as it is: a program that is privileged outside
-    unpacks a layer.
+    A capability that names no user is not mapped: a program that is privileged outside of the
+    container sets it, to unpack a layer.
     """
     if name != CAPABILITY:
         return map_acl(value, uid, gid)

@@ -1,7 +1,7 @@
-"""The policy SCHED_IDLE, left for a while where it costs the clients time.
+"""The scheduling policy SCHED_IDLE, which is left for a while when it costs the clients time.
 
-A thread that a client or a disk wakes runs at once, also on a CPU that is busy; an idle one
-preempts nobody and waits for the next tick.
+A thread of the policy SCHED_OTHER that a client or a disk wakes runs at once, also on a busy
+CPU.  A thread of SCHED_IDLE preempts no other, and waits there for the next tick.
 
 Source: kernel/sched/fair.c:check_preempt_wakeup_fair(); proc_pid_schedstat(5).
 """
@@ -15,13 +15,13 @@ from contextlib import suppress
 
 from unionfs.syscalls.scheduling import become_idle, become_normal, run_delay_ns
 
-# How often to look while there are requests, and how many looks decide.
+# Seconds between two looks while there are requests, and how many looks decide.
 LOOK_S = 0.02
 LOOKS = 8
-AWAY_S = 1.0  # how long idle is left; twice as long if it has to be again soon after that
+AWAY_S = 1.0  # how long the policy is left; twice as long if that is needed again soon after
 MOST_S = 8.0
 SOON_S = 0.5
-_LATE_NS = 500_000  # for how long an idle thread waits for a CPU where all of them are busy
+_LATE_NS = 500_000  # how long a SCHED_IDLE thread waits for a CPU if all of them are busy
 
 
 class Policy:
@@ -69,9 +69,10 @@ class Delay:
 
 
 class Watched:
-    """What a thread looks at again and again, while there are requests.
+    """Base of what a thread of its own looks at repeatedly, while there are requests.
 
-    `asleep` says that nobody looks; the thread that then serves a request calls `rouse`.
+    `asleep` says that this thread has stopped to look because no request came.  The next thread
+    that serves a request calls `rouse`.
     """
 
     def __init__(self) -> None:
@@ -81,7 +82,7 @@ class Watched:
         self._ended = False
 
     def rouse(self) -> None:
-        """Go on to look."""
+        """Let the thread look again."""
         with self._changed:
             self.asleep = False
             self._changed.notify_all()

@@ -1,10 +1,10 @@
 """A thread that reads requests from /dev/fuse, and follows its client from CPU to CPU.
 
-It does so as far as it has one client and the policy SCHED_IDLE.  The client then wakes no
+It follows as long as it has one client and the policy SCHED_IDLE.  The client then wakes no
 other CPU, and runs on at once when it is answered: a CPU that runs only SCHED_IDLE threads
-counts as idle.  Anywhere else the reader would be woken on another CPU, as an idle one is
-preferred.  While data is read or written through the daemon, the reader is free to run beside
-its client.
+counts as idle.  A reader that does not follow is woken on another CPU, because the kernel
+prefers an idle one.  While data is read or written through the daemon, the reader does not
+follow, and may run at the same time as its client.
 
 Source: kernel/sched/fair.c:select_task_rq_fair(); fs/fuse/dev.c; proc_pid_stat(5).
 """
@@ -18,22 +18,22 @@ from unionfs.gate import Lane
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Request
 
-# After how many requests of one client to look where it runs: the first time, and then twice
-# as many each time that it has stayed, and half as many when it has not.
+# The number of requests of one client after which to look on which CPU it runs.  The number
+# doubles each time that the client has stayed there, and is halved when it has not.
 FIRST = 2
 _LEAST, MOST = 16, 512
 # After so many requests of other clients each time, the reader does not follow.
 _ALTERNATE = 64
 _PROCESSOR = 36  # the field in /proc/PID/stat, counted from the first after the name
 _DATA = (Opcode.READ, Opcode.WRITE)
-# They do not say who has closed the file (fs/fuse/file.c:fuse_prepare_release()).
+# These requests do not name the client (fs/fuse/file.c:fuse_prepare_release()).
 _OF_NOBODY = (Opcode.RELEASE, Opcode.RELEASEDIR)
 
 
 class Reader:
-    """A thread that reads requests, used by this thread.
+    """The state of a thread that reads requests; only that thread uses it.
 
-    `lane` and `request` say what it is doing.
+    `lane` is its place at the gate, and `request` the buffer that it reads into.
     """
 
     def __init__(self, lane: Lane, request: Request) -> None:

@@ -1,18 +1,22 @@
 """Listings under way, and changes of their directories meanwhile.
 
-The kernel keeps the listing of a directory, and drops it when it changes the directory itself.
-But two programs that list, and a third that changes, can make it keep one that is out of date:
-the first has its answer, not yet used; the change comes, and then the second begins, which makes
-the kernel note that what it is about to keep is of now; then the first fills it in.  Names
-that are gone would be listed, or new ones not, until the directory changes again.
+The kernel keeps the listing of a directory in its cache, and drops it when it changes the
+directory itself.  Still it can keep a listing that is out of date, if two programs list the
+directory while a third changes it:
 
-So when the end of a listing is asked for, after the kernel has kept the rest, and the
-directory was changed since a listing began, the kernel is told to drop what it keeps.  It does
-not matter who changed it: a request, or a restore, of which the kernel hears by a notice that
-forgets what it has kept until then.
+1. The first program gets its answer, and has not put it into the cache yet.
+2. The third one changes the directory, and the kernel drops the cache.
+3. The second one begins to list.  The kernel notes the present version of the directory for
+   the cache that is now filled.
+4. The first one puts its old answer there.
 
-Threading: each step is one operation on a dictionary or a set.  Where two threads meet, a
-listing counts as out of date, which costs no more than asking for it again.
+Names that are gone would be listed, or new ones not, until the directory changes again.  So
+when the kernel asks for the end of a listing, and the directory was changed since a listing
+began, it is told to drop the cache.  The change may be a request, or a restore; a restore
+tells the kernel to drop what it has at that moment, which is no help against step 4.
+
+Threading: each step is one operation on a dictionary or a set.  If two threads are here at
+once, a listing may count as out of date that is not: it is asked for once more.
 
 Source: fs/fuse/readdir.c:fuse_readdir_cached(), fuse_add_dirent_to_cache().
 """

@@ -1,8 +1,8 @@
-"""Undoing a request whose reply the kernel did not get, since it was told EINTR before.
+"""Undo a request that was already answered with EINTR, so that the kernel gets no other reply.
 
-References and handles that the reply would have given to the kernel are given back.  What
-the request changed stays changed, as overlayfs leaves it; the kernel is told to
-forget what it had cached of that.
+The references and handles that the reply would have given to the kernel are dropped again.
+What the request changed stays changed, as with overlayfs, and the kernel is told to forget
+what it has cached of it.
 
 Source: fs/fuse/dev.c:request_wait_answer(), which waits for an answer although the caller
 is killed.

@@ -1,22 +1,26 @@
-"""Attributes that programs were told, and changes that they may not know of.
+"""Replies with attributes that reach the kernel's cache after a later change of the inode.
 
-The kernel takes attributes from a reply when the program that asked runs again.  If another one
-has changed the inode meanwhile, and its reply was taken first, they are those of before.  Mostly
-the kernel knows that: a write, truncation, chmod, chown, link or unlink raises the inode's
-attr_version, and attributes that were asked for before it are dropped.  But some changes make the
-kernel only forget attributes, and the late reply would bring the old ones back, until the next
-change: the times of a directory when a name in it changes, the ctime of what is renamed, and
-the ctime, and with an ACL the mode, when an extended attribute changes.  A fallocate(2) that
-keeps the size is another.
+The kernel takes the attributes from a reply only when the program that asked runs again.  If
+another program has changed the inode meanwhile, and the kernel took the reply to that change
+first, the attributes are out of date.  Usually the kernel notices: a write, truncation, chmod,
+chown, link or unlink raises the inode's attr_version, and attributes that were asked for before
+that are dropped.  But after some changes the kernel only forgets the attributes, and a late reply
+brings the old ones back until the next change.  These changes are:
 
-A notice ends that, since it raises attr_version too.  One is sent after such a change if another
-program was told the attributes a moment ago.
+- a name in a directory changes, and so the times of the directory;
+- a file is renamed, which changes its ctime;
+- an extended attribute changes, and so the ctime, and with an ACL the mode;
+- a fallocate(2) that keeps the size.
 
-If a program asks for very many inodes, it is noted only that these were many.  With a
-`timeout=` the old attributes last no longer than that.
+A notice to forget the attributes raises attr_version too.  One is sent after such a change, if
+another program was told the attributes a moment ago.
 
-Threading: each step is one operation on a dictionary.  Where two threads meet, a notice is
-sent that was not needed, or one for a program that was told long ago is left out.
+If programs ask for very many inodes, these are not noted one by one, but only that there were
+many.  In a mount with `timeout=` the old attributes last no longer than that.
+
+Threading: each step is one operation on a dictionary.  If two threads are here at once, a
+notice may be sent that was not needed, or one may be missing for a program that was told long
+ago.
 
 Source: fs/fuse/inode.c:fuse_change_attributes_i(), fuse_reverse_inval_inode();
 fs/fuse/dir.c:fuse_dir_changed(), fuse_update_ctime(); fs/fuse/acl.c:fuse_set_acl();
@@ -50,8 +54,8 @@ class Forgets(Protocol):
 class Told:
     """Which program was told the attributes of which inode, and when.
 
-    `programs` has the thread by nodeid, `_EVERYBODY` for more than one; that of `_MANY` was told
-    those of inodes that are not noted.
+    `programs` maps a nodeid to the thread that was told, `_EVERYBODY` for more than one, and to
+    the time.  The entry of `_MANY` is for all inodes that have none of their own.
     """
 
     __slots__ = ("_cache", "programs")
@@ -87,7 +91,7 @@ class Told:
             raise
 
     def _note_less(self) -> None:
-        """Make one note of all."""
+        """Replace all entries by one, that of `_MANY`."""
         noted = self.programs.copy()
         if not noted:
             return  # another thread has just done so

@@ -38,7 +38,7 @@ def take_stdin(interactive: bool, tty: bool) -> None:
 def discard(store: Store, container: Container) -> None:
     """Remove a container of `--rm` that was not started, unless it has been removed already.
 
-    One that runs all the same, as this command failed to show it, is left to its keeper.
+    If it runs, and this command only failed to show it, its keeper removes it later.
     """
     from mount_tools.container.cgroup import release
 
