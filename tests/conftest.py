@@ -54,6 +54,14 @@ def pytest_configure(config: pytest.Config) -> None:
         isolate()
 
 
+@pytest.fixture
+def as_root() -> None:
+    """For what only root can do; a module uses it for all its tests by a `pytestmark`."""
+    from tests.helpers.mounts import require_root
+
+    require_root()
+
+
 def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[object]) -> None:
     """Note a fixture whose value outlived a test, so that it was frozen."""
     if fixturedef.scope != "function":

@@ -30,6 +30,8 @@ from tests.helpers.processes import end
 from tests.helpers.trees import assert_same, merge_layers, snapshot
 from tests.helpers.unions import Content, fill
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 BASE: Content = {
     "etc": {"motd": "hello", "gone": "x", "kept": "x"},
     "dir": {"a": "1", "b": "2", "sub": {"c": "3"}},
@@ -55,11 +57,6 @@ def run(*command: str | Path, check: bool = True) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert not check or done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
-
-
-@pytest.fixture(autouse=True)
-def as_root() -> None:
-    require_root()
 
 
 @pytest.fixture

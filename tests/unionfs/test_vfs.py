@@ -8,17 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import require_root
 from tests.helpers.unions import core, errno_of, nodeid
 from unionfs.core.union import UnionFs
 from unionfs.types import ROOT_NODEID, Fh, NodeId
 from unionfs.vfs import TOUCH, DirectFilesystem, Filesystem, Notifier
 
-
-@pytest.fixture(autouse=True)
-def as_root() -> None:
-    """The unions here are those of root."""
-    require_root()
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 def methods(protocol: type) -> set[str]:

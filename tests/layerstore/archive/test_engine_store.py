@@ -24,12 +24,9 @@ from layerstore.store import Store
 from tests.helpers.images import add_image, diff_id
 from tests.helpers.mounts import require_root
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 _LAYER = "b" * 64
-
-
-@pytest.fixture(autouse=True)
-def as_root() -> None:
-    require_root()
 
 
 @pytest.fixture

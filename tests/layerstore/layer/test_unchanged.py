@@ -12,9 +12,10 @@ from layerstore.diff.union import UnionFiles
 from layerstore.layer.pack import Packing, pack
 from layerstore.layer.unchanged import drop_unchanged, find_unchanged
 from tests.helpers.core_driver import CoreDriver
-from tests.helpers.mounts import require_root
 from tests.helpers.trees import Tree, assert_same, snapshot
 from tests.helpers.unions import Content, fill
+
+pytestmark = pytest.mark.usefixtures("as_root")
 
 LOWER: Content = {
     "same": "1",
@@ -22,11 +23,6 @@ LOWER: Content = {
     "gone": {"same": "5", "deleted": "6"},
     "opaque": {"same": "7", "hidden": "8"},
 }
-
-
-@pytest.fixture(autouse=True)
-def as_root() -> None:
-    require_root()
 
 
 @pytest.fixture

@@ -19,17 +19,13 @@ from layerstore.operations.check import check
 from layerstore.operations.commit import commit
 from layerstore.operations.rootfs import export_container
 from tests.helpers.images import add_image
-from tests.helpers.mounts import require_root
 from unionfs.core.config import UnionConfig
 from unionfs.core.opening import open_union
 from unionfs.types import ROOT_NODEID
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 BASE = {"etc/motd": b"hello\n", "bin/sh": b"x" * 1_000}
-
-
-@pytest.fixture(autouse=True)
-def as_root() -> None:
-    require_root()
 
 
 @pytest.fixture

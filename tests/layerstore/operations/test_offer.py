@@ -17,12 +17,8 @@ from layerstore.operations.offer import offer
 from layerstore.store import Store
 from tests.helpers import children
 from tests.helpers.images import add_image
-from tests.helpers.mounts import require_root
 
-
-@pytest.fixture(autouse=True)
-def as_root() -> None:
-    require_root()
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 def test_what_an_engine_looks_for(store: Store, tmp_path: Path) -> None:

@@ -23,13 +23,14 @@ from layerstore.store import Store
 from tests.helpers.cli import Cli
 from tests.helpers.registry_server import RegistryServer
 from tests.layerstore.registry.clients import opened
-from tests.layerstore.test_real_tools import as_root as as_root
 from tests.layerstore.test_real_tools import docker as docker
 from tests.layerstore.test_real_tools import image as image
 from tests.layerstore.test_real_tools import merged, run, same_tree, tool
 from tests.layerstore.test_real_tools import other as other
 from tests.layerstore.test_real_tools import policy as policy
 from tests.layerstore.test_real_tools import short as short
+
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 
 from tests.helpers.freezing import STACK, Frozen
 from tests.helpers.layers import Layers
-from tests.helpers.mounts import require_root, run
+from tests.helpers.mounts import run
 
 
 @pytest.fixture(autouse=True)
-def as_root() -> None:
-    require_root()
+def every_test_as_root(as_root: None) -> None:
+    """A union over layers of other users takes root."""
 
 
 @pytest.fixture(autouse=True, scope="session")

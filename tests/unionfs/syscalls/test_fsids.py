@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.mounts import DEADLINE, require_root
+from tests.helpers.mounts import DEADLINE
 from unionfs.syscalls.fsids import FsIds
 
-
-@pytest.fixture(autouse=True)
-def as_root() -> None:
-    """Only root may change its filesystem ids."""
-    require_root()
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 def filesystem_ids() -> tuple[int, int]:
