@@ -13,7 +13,7 @@ from pathlib import Path
 from layerstore.db.beside import NewDirectory
 from layerstore.db.durability import open_directory
 from layerstore.errors import Conflict, StoreError
-from layerstore.tar.headers import DIRECTORY, END, REGULAR, format_entry, padding
+from layerstore.tar.headers import DIRECTORY, END, REGULAR, NewEntry, format_entry, padding
 from layerstore.tar.pipeline import Writable, write_all
 from unionfs.light_typing import Protocol
 
@@ -72,7 +72,7 @@ class TarArchiveWriter:
             return
         self._folders(name)
         self._written.add(name)
-        self._write(format_entry(name=name.encode(), kind=REGULAR, mode=0o644, size=size))
+        self._write(format_entry(NewEntry(name.encode(), REGULAR, 0o644, size=size)))
         counted(name, size, self._out, write)
         self._write(END[: padding(size)])
 
@@ -85,7 +85,7 @@ class TarArchiveWriter:
             folder = "/".join(parts[: depth + 1]) + "/"
             if folder not in self._written:
                 self._written.add(folder)
-                self._write(format_entry(name=folder.encode(), kind=DIRECTORY, mode=0o755))
+                self._write(format_entry(NewEntry(folder.encode(), DIRECTORY, 0o755)))
 
     def _write(self, data: bytes) -> None:
         write_all(self._out, memoryview(data))

@@ -40,6 +40,7 @@ from layerstore.tar.headers import (
     LINK,
     REGULAR,
     SYMLINK,
+    NewEntry,
     format_entry,
     format_sparse_map,
 )
@@ -193,7 +194,7 @@ class _Packer:
             if found.attr is None:
                 folder = found.path[: len(found.path) - len(found.name)]
                 name = folder + AUFS_PREFIX + found.name
-                self._tar.header(format_entry(name=name, kind=REGULAR, mode=0))
+                self._tar.header(format_entry(NewEntry(name, REGULAR, 0)))
             else:
                 try:
                     self._entry(found, found.attr)
@@ -360,15 +361,17 @@ def _header(
     sparse_size: int | None = None,
 ) -> bytes:
     return format_entry(
-        name=name,
-        kind=kind,
-        mode=stat.S_IMODE(shown.mode),
-        uid=shown.uid,
-        gid=shown.gid,
-        size=size,
-        mtime_ns=shown.mtime_ns,
-        linkname=linkname,
-        device=(os.major(shown.rdev), os.minor(shown.rdev)),
-        xattrs=shown.xattrs,
-        sparse_size=sparse_size,
+        NewEntry(
+            name=name,
+            kind=kind,
+            mode=stat.S_IMODE(shown.mode),
+            uid=shown.uid,
+            gid=shown.gid,
+            size=size,
+            mtime_ns=shown.mtime_ns,
+            linkname=linkname,
+            device=(os.major(shown.rdev), os.minor(shown.rdev)),
+            xattrs=shown.xattrs,
+            sparse_size=sparse_size,
+        )
     )

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from layerstore.errors import InvalidImage, NotATar
+from unionfs.light_typing import NamedTuple
 from unionfs.types import NS
 
 BLOCK = 512
@@ -203,32 +204,36 @@ def padding(size: int) -> int:
 # -- writing --
 
 
-def format_entry(
-    *,
-    name: bytes,
-    kind: bytes,
-    mode: int,
-    uid: int = 0,
-    gid: int = 0,
-    size: int = 0,
-    mtime_ns: int = 0,
-    linkname: bytes = b"",
-    device: tuple[int, int] = (0, 0),
-    xattrs: Iterable[tuple[bytes, bytes]] = (),
-    sparse_size: int | None = None,
-) -> bytes:
+class NewEntry(NamedTuple):
+    """An entry to be written: `size` is in bytes, `device` the major and the minor number.
+
+    A sparse file of `sparse_size` bytes, holes included, is stored in `size` bytes: its
+    `format_sparse_map` and its data.
+    """
+
+    name: bytes
+    kind: bytes
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    linkname: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: Iterable[tuple[bytes, bytes]] = ()
+    sparse_size: int | None = None
+
+
+def format_entry(entry: NewEntry) -> bytes:
     """Return the header of an entry, with a PAX header before it if one is needed.
 
     The same values give the same bytes on every machine: there are no names of users and no
-    times except the entry's own, and PAX records are sorted.  A sparse file of `sparse_size`
-    bytes, holes included, is stored in `size` bytes: its `format_sparse_map` and its data.
+    times except the entry's own, and PAX records are sorted.
     """
+    name, _, _, uid, gid, size, mtime_ns, linkname, _, xattrs, sparse_size = entry
     records = {XATTR + key: value for key, value in xattrs}
     if sparse_size is not None:
-        records[b"GNU.sparse.major"] = b"1"
-        records[b"GNU.sparse.minor"] = b"0"
-        records[b"GNU.sparse.name"] = name
-        records[b"GNU.sparse.realsize"] = b"%d" % sparse_size
+        records |= _sparse_records(name, sparse_size)
         # A program that does not know the sparse format shows this name.  A record `path`
         # would hide the real name in Python's tarfile.
         name = b"GNUSparseFile.0/" + name.rpartition(b"/")[2][:_SPARSE_BASE]
@@ -242,16 +247,17 @@ def format_entry(
     seconds, ns = divmod(mtime_ns, NS)
     if ns or not 0 <= seconds <= _MOST_OCTAL[12]:
         records[b"mtime"] = _decimal_seconds(mtime_ns)
-    header = _block(
-        *(short, kind, mode),
-        prefix=prefix,
-        owner=(uid, gid),
-        size=size,
-        seconds=seconds,
-        linkname=linkname,
-        device=device,
-    )
+    header = _block(entry, short, prefix, linkname, seconds)
     return _format_pax(name, records) + header if records else header
+
+
+def _sparse_records(name: bytes, size: int) -> dict[bytes, bytes]:
+    return {
+        b"GNU.sparse.major": b"1",
+        b"GNU.sparse.minor": b"0",
+        b"GNU.sparse.name": name,
+        b"GNU.sparse.realsize": b"%d" % size,
+    }
 
 
 def format_sparse_map(ranges: Sequence[tuple[int, int]], size: int) -> bytes:
@@ -289,7 +295,8 @@ def _format_pax(name: bytes, records: dict[bytes, bytes]) -> bytes:
         records[b"hdrcharset"] = b"BINARY"
     body = b"".join(_record(key, records[key]) for key in sorted(records))
     base = name.rstrip(b"/").rpartition(b"/")[2][: 100 - len(b"PaxHeaders.0/")]
-    header = _block(b"PaxHeaders.0/" + base, PAX, 0o644, size=len(body))
+    entry = NewEntry(b"PaxHeaders.0/" + base, PAX, 0o644, size=len(body))
+    header = _block(entry, entry.name, b"", b"", 0)
     return header + body + bytes(padding(len(body)))
 
 
@@ -316,33 +323,23 @@ def _octal(value: int, width: int) -> bytes:
     return b"%0*o\0" % (width - 1, value)
 
 
-def _block(
-    name: bytes,
-    kind: bytes,
-    mode: int,
-    *,
-    prefix: bytes = b"",
-    owner: tuple[int, int] = (0, 0),
-    size: int = 0,
-    seconds: int = 0,
-    linkname: bytes = b"",
-    device: tuple[int, int] = (0, 0),
-) -> bytes:
+def _block(entry: NewEntry, name: bytes, prefix: bytes, linkname: bytes, seconds: int) -> bytes:
+    """Return the block of `entry`, with the part of its names and times that has room there."""
     block = _FIELDS.pack(
         name,
-        _octal(mode, 8),
-        _octal(owner[0], 8),
-        _octal(owner[1], 8),
-        _octal(size, 12),
+        _octal(entry.mode, 8),
+        _octal(entry.uid, 8),
+        _octal(entry.gid, 8),
+        _octal(entry.size, 12),
         _octal(seconds, 12),
         b" " * 8,
-        kind,
+        entry.kind,
         linkname,
         b"ustar\x0000",
         b"",
         b"",
-        _octal(device[0], 8),
-        _octal(device[1], 8),
+        _octal(entry.device[0], 8),
+        _octal(entry.device[1], 8),
         prefix,
     )
     return b"%b%06o\0 %b" % (block[:148], sum(block), block[156:])

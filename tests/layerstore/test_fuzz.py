@@ -19,7 +19,7 @@ from layerstore.errors import StoreError
 from layerstore.limits import Limits
 from layerstore.store import Store
 from layerstore.tar.compression import open_decompressed
-from layerstore.tar.headers import format_entry
+from layerstore.tar.headers import NewEntry, format_entry
 from tests.helpers.effort import examples
 from tests.layerstore.archives import (
     END,
@@ -61,7 +61,7 @@ ENTRIES = st.one_of(
     st.builds(lambda path, entry: pax(path=path) + entry, PATHS, st.builds(file, PATHS)),
     st.builds(
         lambda path, name, value: format_entry(
-            name=path, kind=b"5", mode=0o755, xattrs=[(name, value)]
+            NewEntry(name=path, kind=b"5", mode=0o755, xattrs=[(name, value)])
         ),
         PATHS,
         st.sampled_from([b"trusted.overlay.opaque", b"user.overlay.redirect", b"user.x"]),

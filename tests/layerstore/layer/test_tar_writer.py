@@ -13,7 +13,7 @@ import xxhash
 from layerstore.errors import StoreError
 from layerstore.layer.index import digest_file
 from layerstore.layer.tar_writer import TarWriter
-from layerstore.tar.headers import REGULAR, format_entry
+from layerstore.tar.headers import REGULAR, NewEntry, format_entry
 from layerstore.tar.pipeline import Sink
 
 
@@ -25,7 +25,7 @@ def written(path: Path, size: int | None = None) -> tuple[bytes, str]:
         out = io.BytesIO()
         with Sink(out) as sink:
             tar = TarWriter(sink)
-            tar.header(format_entry(name=b"f", kind=REGULAR, mode=0o644, size=size))
+            tar.header(format_entry(NewEntry(name=b"f", kind=REGULAR, mode=0o644, size=size)))
             digest = tar.content(fd, b"f", size, st.st_blocks, shown=False)
             tar.end()
             sink.finish()

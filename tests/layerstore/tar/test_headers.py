@@ -10,6 +10,7 @@ import pytest
 from layerstore.errors import InvalidImage
 from layerstore.tar.headers import (
     Header,
+    NewEntry,
     format_entry,
     format_sparse_map,
     parse_pax,
@@ -86,14 +87,16 @@ def test_times() -> None:
 def test_others_read_what_we_write(name: str, mtime_ns: int) -> None:
     raw = name.encode("utf-8", "surrogateescape")
     block = format_entry(
-        name=raw,
-        kind=b"2",
-        mode=0o4755,
-        uid=10_000_000,
-        gid=7,
-        mtime_ns=mtime_ns,
-        linkname=b"t" * 300,
-        xattrs=[(b"user.x", b"1")],
+        NewEntry(
+            name=raw,
+            kind=b"2",
+            mode=0o4755,
+            uid=10_000_000,
+            gid=7,
+            mtime_ns=mtime_ns,
+            linkname=b"t" * 300,
+            xattrs=[(b"user.x", b"1")],
+        )
     )
     with tarfile.open(fileobj=io.BytesIO(block + END), errors="surrogateescape") as tar:
         (member,) = tar.getmembers()
@@ -105,8 +108,8 @@ def test_others_read_what_we_write(name: str, mtime_ns: int) -> None:
 
 
 def test_no_pax_where_none_is_needed() -> None:
-    assert len(format_entry(name=b"a" * 100, kind=b"0", mode=0o644, mtime_ns=10**9)) == 512
-    assert len(format_entry(name=b"d/" * 70 + b"f", kind=b"0", mode=0o644)) == 512
+    assert len(format_entry(NewEntry(b"a" * 100, b"0", 0o644, mtime_ns=10**9))) == 512
+    assert len(format_entry(NewEntry(b"d/" * 70 + b"f", b"0", 0o644))) == 512
 
 
 @pytest.mark.parametrize(
