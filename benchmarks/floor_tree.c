@@ -34,7 +34,7 @@
 #define MOST_GIVEN (128 << 10)  /* bytes of a file that is given to the kernel as a whole */
 #define TRIAL 32                /* directories; see unionfs/wire/dirs.py */
 #define WATCHED 1024
-#define AT_FIRST (16 << 10)     /* bytes */
+#define AT_FIRST (8 << 10)      /* bytes */
 #define PATIENCE (4 << 20)
 #define FIRST_COOKIE 2          /* after those of . and .. */
 #define BEFORE_NAME offsetof(struct fuse_direntplus, dirent.name)
@@ -604,7 +604,8 @@ static int list(struct node *directory, const struct request *request)
 				      dots[dot], false);
 	while (name && name->cookie <= in->offset)
 		name = name->newer;
-	for (; name && size; name = name->newer) {
+	/* What comes after `left` bytes is asked for again, and then has no attributes. */
+	for (; name && size && (what == DIRECTORIES || (int64_t)at <= left); name = name->newer) {
 		bool is_directory = S_ISDIR(name->node->attr.mode);
 		bool with = is_directory || (what != DIRECTORIES && !skips);
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from benchmarks.floor_python import listings as nodes_of
 from benchmarks.floor_python.listings import (
+    LEAST_LISTED,
     NEGATIVE,
     Listings,
     N,
@@ -458,14 +459,15 @@ def _list(tree: Listings[N], place: Place) -> Handler:
         _, offset, size, *_ = unpack(head, at)
         directory = nodes[nodeid]
         what = tree.what_to_list(directory, offset)
-        listing = tree.listing(directory, what)
-        if offset:
-            if cookie_of(bytes(listing[-1])) <= offset:
-                return 0
-            listing = _part(listing, offset, size)
-        reply = b"".join(listing)
-        if len(reply) > size:
-            reply = b"".join(_part(listing, 0, size))
+        # What comes after so many bytes is asked for again, and then has no attributes.
+        enough = min(size, tree.left) if what else size
+        most = None if offset else enough // LEAST_LISTED + 1
+        listing = tree.listing(directory, what, most)
+        if offset and cookie_of(bytes(listing[-1])) <= offset:
+            return 0
+        reply = b"" if offset else b"".join(listing)
+        if offset or len(reply) > enough:
+            reply = b"".join(_part(listing, offset, size, enough))
         out[body : body + len(reply)] = reply
         if what:
             tree.was_listed(directory, len(reply))
@@ -474,13 +476,18 @@ def _list(tree: Listings[N], place: Place) -> Handler:
     return handle
 
 
-def _part(listing: list[bytes | bytearray], offset: int, size: int) -> list[bytes | bytearray]:
-    """Return the names after cookie `offset` that take up to `size` bytes."""
+def _part(
+    listing: list[bytes | bytearray], offset: int, size: int, enough: int
+) -> list[bytes | bytearray]:
+    """Return the names after cookie `offset` in up to `size` bytes, until there is `enough`."""
     part: list[bytes | bytearray] = []
+    taken = 0
     for entry, tail in zip(listing[::2], listing[1::2], strict=True):
         if cookie_of(bytes(tail)) > offset:
-            size -= len(entry) + len(tail)
-            if size < 0:
+            taken += len(entry) + len(tail)
+            if taken > size:
                 break
             part += (entry, tail)
+            if taken > enough:
+                break
     return part

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from itertools import islice
 from typing import Generic, TypeVar
 
 from unionfs.wire import abi
@@ -24,8 +25,9 @@ DT_DIR, DT_REG = 4, 8
 # What to list with attributes, and for how long; see unionfs/wire/dirs.py.
 DIRECTORIES, ALL_BUT_A_FILE, EVERYTHING = range(3)
 TRIAL, WATCHED = 32, 1024  # directories
-AT_FIRST, PATIENCE = 16 << 10, 4 << 20  # bytes
+AT_FIRST, PATIENCE = 8 << 10, 4 << 20  # bytes
 _DOTS = 2
+LEAST_LISTED = abi.DIRENTPLUS_SIZE + 8  # bytes of a name
 _MOST_GIVEN = 128 << 10  # bytes of a file that is given to the kernel as a whole
 
 # Where the fields of ATTR are in an entry.
@@ -161,14 +163,14 @@ class Listings(Generic[N]):
             self.wanted = self.seen = True
             self.left = PATIENCE
 
-    def listing(self, directory: N, what: int) -> list[bytes | bytearray]:
+    def listing(self, directory: N, what: int, most: int | None) -> list[bytes | bytearray]:
         """Return the entry and what follows it of each name, in turn, as READDIRPLUS has them.
 
-        What is not to be listed with attributes has no entry.
+        What is not to be listed with attributes has no entry.  The first `most` are up to date.
         """
         listing = directory.listing or self._make_listings(directory)
         first = -1
-        for at, node in enumerate(self.names(directory).values(), _DOTS):
+        for at, node in enumerate(islice(self.names(directory).values(), most), _DOTS):
             if not node.is_dir:
                 if what == DIRECTORIES:
                     continue

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.floor_python.answers import Handler, Place, handlers
-from benchmarks.floor_python.listings import ROOT
+from benchmarks.floor_python.listings import AT_FIRST, LEAST_LISTED, ROOT
 from benchmarks.floor_python.tree import Tree
 from benchmarks.results import from_json
 from tests.benchmarks.test_main import command
@@ -96,6 +96,18 @@ def test_a_listing_goes_on_after_any_name_although_others_are_gone(kernel: Kerne
     rest = kernel.listed(offset=begin[-1][1])
     assert [name for name, _ in rest] == [*(name for name, _ in whole[3:]), b"last"]
     assert kernel.listed(offset=rest[-1][1]) == []
+
+
+def test_few_files_are_listed_with_attributes_before_any_is_looked_up(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"{number}").touch()
+    kernel = Kernel(Tree([str(tmp_path)]))
+    begin = kernel.listed(size=32 << 10)
+    assert 0 <= len(begin) * LEAST_LISTED - AT_FIRST < 2 * LEAST_LISTED
+    rest = kernel.ask(Opcode.READDIRPLUS, ROOT, abi.READ_IN.pack(0, begin[-1][1], 4096, *[0] * 4))
+    assert abi.ENTRY_HEAD.unpack_from(rest)[0] == 0
+    kernel.look_up(begin[2][0])  # the one file that was listed without
+    assert len(kernel.listed(size=32 << 10)) > 150
 
 
 def test_a_directory_with_names_is_not_removed(kernel: Kernel) -> None:
