@@ -38,7 +38,7 @@ PROGRAM = _CACHE / "copy_floor"
 
 # How many files the floors sync together: what PyUnion does; 1 is what overlayfs does.
 TOGETHER = 16
-UNIONS = ("overlayfs", "pyunion-dev", "fuse-overlayfs", "unionfs-fuse")
+UNIONS = ("overlayfs", "least-union-dev", "pyunion-dev", "fuse-overlayfs", "unionfs-fuse")
 _OWNER = "12345"
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
 _FLAGS_AT = 6  # behind the name in /proc/PID/stat
