@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.tree import Node, directory, file, special
+from tests.conformance.tree import Node, build, directory, file, special
 from tests.helpers.layers import HandmadeLayers
 from tests.interop.views import contents
 
@@ -197,6 +197,76 @@ def test_a_metacopy_in_a_redirected_directory_of_a_lower(
     layers.layer(marked("n", redirect=b"d"), metacopy("n/f", 4), whiteout("d"))
     layers.layer(file("d/f", b"data"))
     assert read(layers, reader, "metacopy=on") == {"n": None, "n/f": "data", "top": ""}
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_relative_redirect_leads_to_nothing_that_its_directory_hides(
+    layers: HandmadeLayers, reader: str, writable: bool
+) -> None:
+    top = [
+        marked("", impure=b"y"),
+        *(marked("d", opaque=b"y"), marked("d/new", redirect=b"old"), file("d/new/f", b"f")),
+        *(marked("m", impure=b"y"), marked("m/new", redirect=b"old"), whiteout("m/old")),
+        directory("d/old"),
+    ]
+    if writable:
+        build(top, os.fsencode(layers.upper))
+    else:
+        layers.layer(*top)
+    layers.layer(marked("m", opaque=b"y"), file("m/old/two", b"2"), directory("d"))
+    layers.layer(file("d/old/hidden", b"h"), file("m/old/hidden", b"h"), file("m/one"))
+    assert read(layers, reader) == {
+        "d": None,
+        "d/new": None,
+        "d/new/f": "f",
+        "d/old": None,
+        "m": None,
+        "m/new": None,
+        "m/new/two": "2",
+    }
+
+
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize("redirect", [{}, {"redirect": b"old"}])
+def test_a_metacopy_takes_no_data_that_its_directory_hides(
+    layers: HandmadeLayers, reader: str, writable: bool, redirect: dict[str, bytes]
+) -> None:
+    top = (marked("d", opaque=b"y"), metacopy("d/f", 4, **redirect))
+    if writable:
+        build(top, os.fsencode(layers.upper))
+    else:
+        layers.layer(*top)
+    layers.layer(file("d/f", b"data"), file("d/old", b"data"))
+    options = "metacopy=on"
+    kernel = reader == "kernel"
+    with layers.kernel(options) if kernel else layers.union(options, quiet=False) as root:
+        with pytest.raises(OSError, match=r"Input/output error"):
+            (root / "d/f").stat()
+        assert os.listdir(root / "d") == ["f"]
+
+
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize("between", ["whiteout", "xwhiteout", "directory", "opaque"])
+def test_a_metacopy_takes_no_data_from_beneath_what_ends_the_search(
+    layers: HandmadeLayers, reader: str, writable: bool, between: str
+) -> None:
+    if writable:
+        build([metacopy("d/f", 4)], os.fsencode(layers.upper))
+    else:
+        layers.layer(metacopy("d/f", 4))
+    ends = {
+        "whiteout": (whiteout("d/f"),),
+        "xwhiteout": (marked("d", opaque=b"x"), xwhiteout("d/f")),
+        "directory": (directory("d/f"),),
+        "opaque": (marked("d", opaque=b"y"),),
+    }
+    layers.layer(*ends[between])
+    layers.layer(file("d/f", b"data"))
+    options = "metacopy=on"
+    kernel = reader == "kernel"
+    mount = layers.kernel(options) if kernel else layers.union(options, quiet=False)
+    with mount as root, pytest.raises(OSError, match=r"Input/output error"):
+        (root / "d/f").stat()
 
 
 @pytest.mark.parametrize("size", [4, 5000, 1 << 20])

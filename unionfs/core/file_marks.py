@@ -19,8 +19,9 @@ from unionfs.core.layer import RealDir
 from unionfs.core.link_index import decode_delta
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer
 from unionfs.core.owner_rights import upper_mark
-from unionfs.core.redirect import follow_file, lower_names, split_redirect
+from unionfs.core.redirect import follow_file, split_redirect
 from unionfs.core.state import State
+from unionfs.core.whiteout import has_aufs_whiteout
 from unionfs.core.xattr_ids import CAPABILITY
 from unionfs.errors import fs_error
 from unionfs.light_logging import Logger
@@ -187,35 +188,40 @@ def _find_data(state: State, node: File, real: RealDir) -> Data:
     """Return where the data of a metacopy lies; EIO if no layer has it."""
     dir_fd = real.fd()
     value = xattr.get_at(dir_fd, node.rname, state.marks.redirect.encode())
-    absolute, parts = (False, [node.rname]) if value is None else split_redirect(value)
-    if not absolute and real in node.parent.lowers:
-        place = _data_beneath(state, node.parent.lowers, real, parts[0])
-    else:
-        names = lower_names(node)
-        if value is not None:
-            names = parts if absolute else [*names[:-1], *parts]
+    # Not `rname`: the name of an entry of the index is in no layer.
+    absolute, parts = (False, [node.name]) if value is None else split_redirect(value)
+    if absolute:
         layers = state.lowers[real.layer.number + 1 :]
-        place = follow_file(state.marks, layers, state.data, names, absolute=absolute)
+        place = follow_file(state.marks, layers, state.data, parts)
+    else:
+        merged = node.parent.lowers
+        beneath = merged if real.layer.is_upper else merged[merged.index(real) + 1 :]
+        place = _data_beneath(state, beneath, parts[0])
     if place is None:
         raise _lost(node, real)
     return Data(*place)
 
 
 def _data_beneath(
-    state: State, lowers: tuple[RealDir, ...], real: RealDir, name: bytes
+    state: State, lowers: tuple[RealDir, ...], name: bytes
 ) -> tuple[RealDir, bytes] | None:
-    """Return the place of the data of metacopy `name` of `real` in the directories beneath.
+    """Return the place of the data of a metacopy, which is `name` in the directories `lowers`.
 
-    These are the directories that `real` is merged with; a redirect may have moved them.
+    These are merged beneath the one that has the metacopy.  A redirect of that may have moved
+    them, and what it hides if it is opaque is not among them.
     """
-    for below in lowers[lowers.index(real) + 1 :]:
+    for below in lowers:
         try:
             st = os.stat(name, dir_fd=below.fd(), follow_symlinks=False)
         except FileNotFoundError:
+            if has_aufs_whiteout(below.fd(), name):
+                return None
             continue
         if not stat.S_ISREG(st.st_mode):
             return None
         present = xattr.list_at(below.fd(), name)
+        if below.xwhiteouts and not st.st_size and state.marks.whiteout in present:
+            return None
         if state.marks.metacopy not in present:
             return below, name
         if state.marks.redirect in present:
@@ -223,6 +229,6 @@ def _data_beneath(
             absolute, parts = split_redirect(value or b"")
             if absolute:
                 layers = state.lowers[below.layer.number + 1 :]
-                return follow_file(state.marks, layers, state.data, parts, absolute=True)
+                return follow_file(state.marks, layers, state.data, parts)
             name = parts[0]
     return None

@@ -46,7 +46,7 @@ from unionfs.core.merge import merge_locked, resolve_locked
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.real_file import stat_node
-from unionfs.core.redirect import follow_dir, lower_names, split_redirect
+from unionfs.core.redirect import follow_beneath, follow_dir, split_redirect
 from unionfs.core.state import State, Writable
 from unionfs.core.whiteout import (
     DT_DIR,
@@ -398,7 +398,7 @@ def _read_upper_marks(state: State, node: Dir, upper: RealDir) -> StIno | None:
 def _upper_redirect(state: State, node: Dir, redirect: bytes) -> list[RealDir]:
     absolute, names = split_redirect(redirect)
     if not absolute:
-        names = [*lower_names(node.parent), *names]
+        return follow_beneath(state.marks, state.lowers, node.parent.lowers, names[0])
     return follow_dir(state.marks, state.lowers, names, redirects=True)
 
 

@@ -20,7 +20,6 @@ from unionfs.core.layer import GONE, RealDir
 from unionfs.core.redirect import (
     follow_beneath,
     follow_dir,
-    lower_names,
     marks_of,
     own_marks,
     split_redirect,
@@ -176,8 +175,7 @@ def _redirected(state: State, d: Dir, real: RealDir, marks: DirMarks) -> list[Re
     absolute, names = split_redirect(marks.redirect)
     if not absolute:
         parents = d.parent.lowers
-        if real.parent in parents:
-            beneath = parents[parents.index(real.parent) + 1 :]
-            return follow_beneath(state.marks, state.lowers, beneath, names[0])
-        names = [*lower_names(d)[:-1], *names]
+        assert real.parent is not None
+        beneath = parents[parents.index(real.parent) + 1 :]
+        return follow_beneath(state.marks, state.lowers, beneath, names[0])
     return follow_dir(state.marks, state.lowers[real.layer.number + 1 :], names, redirects=True)

@@ -99,7 +99,7 @@ def follow_beneath(
 ) -> list[RealDir]:
     """Return the directories `name` in `parents`, which are merged directories of `layers`.
 
-    This follows a relative redirect in a directory that was itself found by a redirect.
+    This follows a relative redirect.  What the directory with it hides is not in `parents`.
     """
     stack: list[RealDir] = []
     for parent in parents:
@@ -131,13 +131,11 @@ def follow_file(
     layers: tuple[Layer, ...],
     data: tuple[Layer, ...],
     names: list[bytes],
-    *,
-    absolute: bool,
 ) -> tuple[RealDir, bytes] | None:
-    """Return the place of the data at `names`: the first regular file that is not a metacopy.
+    """Return the place of the data that an absolute redirect says is at `names`.
 
-    The data-only layers `data` are searched only if the redirect is `absolute`, or one on
-    the way is.
+    That is the first regular file that is not a metacopy, if need be in the data-only layers
+    `data`.
     """
     for layer in layers:
         step, names = _walk(marks, layer, names, redirects=True, want_dir=False)
@@ -151,14 +149,12 @@ def follow_file(
                 value = xattr.get_at(dir_fd, step.name, marks.redirect.encode())
                 rooted, parts = split_redirect(value or b"")
                 names = parts if rooted else [*names[:-1], *parts]
-                absolute = absolute or rooted
         elif step.stop:
             break
-    if absolute:
-        for layer in data:
-            found = plain_file(layer, names)
-            if found is not None:
-                return found
+    for layer in data:
+        found = plain_file(layer, names)
+        if found is not None:
+            return found
     return None
 
 
