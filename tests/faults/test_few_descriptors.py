@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.io_uring import io_uring_enabled
+from tests.helpers.layers import Layers
 from tests.helpers.mounts import Union, mounted_union, require_root, run, wait_until
 from tests.helpers.small_disks import small_disk
+from tests.helpers.unions import Content, errno_of
 
 LIMIT = 256
 FILES = 1500
@@ -134,3 +138,75 @@ def test_lower_files_that_are_open_are_copied_up(union: Union, disk: Path) -> No
         for number, file in enumerate(held):
             start = b"%d" % number if number % 10 else b"changed"
             assert file.read(len(start)) == start
+
+
+DIRS = 30
+LEFT = 2
+
+
+@contextlib.contextmanager
+def few_files() -> Iterator[None]:
+    """Let this process open `LIMIT` files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def descriptors_taken(left: int) -> Iterator[None]:
+    """Take all that this process may open but `left`."""
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(left):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+
+
+OPERATIONS: dict[str, Callable[[CoreDriver], object]] = {
+    "open for writing": lambda t: t.close(t.open(b"d/s/f", os.O_RDWR, 0)),
+    "chmod": lambda t: t.chmod(b"d/s/f", 0o600),
+    "chmod of a directory": lambda t: t.chmod(b"d/s", 0o700),
+    "truncate": lambda t: t.truncate(b"d/s/f", 5),
+    "link": lambda t: t.link(b"d/s/f", b"d/s/g"),
+    "rename": lambda t: t.rename(b"d/s/f", b"d/s/g", 0),
+    "rename of a directory": lambda t: t.rename(b"d/s", b"d/there", 0),
+    "unlink": lambda t: t.unlink(b"d/s/f"),
+    "mkdir": lambda t: t.mkdir(b"d/s/new", 0o700),
+    "create": lambda t: t.create(b"d/s/new", 0o600),
+    "symlink": lambda t: t.symlink(b"x", b"d/s/new"),
+    "list": lambda t: list(t.listdir(b"d/s")),
+}
+
+
+@pytest.mark.parametrize("metacopy", [False, True])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_spare_descriptors_are_closed_for_an_operation(
+    tmp_path: Path, operation: str, metacopy: bool
+) -> None:
+    """Others take all but a few of the files that the process may open."""
+    content: dict[str, Content] = {f"{n}": {"s": {"f": "text"}} for n in range(DIRS)}
+    layers = Layers(tmp_path, content | {"d": {"s": {"f": "text" * 1000}}})
+    with few_files(), layers.union(metacopy=metacopy) as union, contextlib.ExitStack() as stack:
+        for number in range(DIRS):
+            fh = union.open(b"%d/s/f" % number, os.O_RDONLY, 0)
+            stack.callback(union.close, fh)
+        with descriptors_taken(LEFT):
+            OPERATIONS[operation](union)
+
+
+def test_a_directory_that_cannot_be_listed_for_want_of_descriptors_says_so(
+    tmp_path: Path,
+) -> None:
+    layers = Layers(tmp_path, {"d": {"f": "text"}})
+    with few_files(), layers.union() as tree, descriptors_taken(0):
+        assert errno_of(lambda: tree.listdir(b"d")) == errno.EMFILE
+    assert layers.look()[b"d/f"].content == b"text"

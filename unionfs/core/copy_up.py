@@ -111,7 +111,7 @@ def _copy_up_one_dir(state: State, writable: Writable, d: Dir) -> RealDir:
         st = os.stat(source.fd())
         name = work.new_name()
         try:
-            staged = work.make_dir(name)
+            staged = state.with_room(lambda name, _fd: work.make_dir(name), name, work.fd)
             origin = None
             if source.parent is not None:
                 origin = origin_of(state, source.parent, source.name)

@@ -16,7 +16,7 @@ import errno
 
 from unionfs.core.config import RedirectDir
 from unionfs.core.inode import LOW_SHIFT, POSITION_MASK, Dir
-from unionfs.core.layer import GONE, RealDir
+from unionfs.core.layer import GONE, OUT_OF_FDS, RealDir
 from unionfs.core.redirect import (
     follow_beneath,
     follow_dir,
@@ -39,8 +39,8 @@ def merge_locked(state: State, d: Dir) -> tuple[dict[bytes, int], dict[bytes, tu
     """Read the lowers of `d`; return the `lower` and `lower_dirs` of its `Loaded`.
 
     If `d` is not resolved yet, this resolves it.  The caller holds `d.lock`.  Raises EIO if a
-    directory cannot be read, EACCES if that is denied, ESTALE if it is gone and layers may
-    change, with `d` as it was.
+    directory cannot be read, EACCES if that is denied, EMFILE or ENFILE if too many files are
+    open, ESTALE if it is gone and layers may change, with `d` as it was.
     """
     names = _Names()
     reals, resolved = d.lowers, d.resolved
@@ -64,8 +64,7 @@ def merge_locked(state: State, d: Dir) -> tuple[dict[bytes, int], dict[bytes, tu
 def resolve_locked(state: State, d: Dir) -> None:
     """Read the marks on the real directories of `d`, and decide which of them are merged.
 
-    The caller holds `d.lock`.  Raises EIO if a directory cannot be read, EACCES
-    if that is denied, ESTALE if it is gone and layers may change.
+    The caller holds `d.lock`.  Raises what `merge_locked` does.
     """
     if d.resolved:
         return
@@ -152,7 +151,9 @@ def _unreadable(state: State, real: RealDir, error: OSError) -> OSError:
     if error.errno in GONE and not state.layers_immutable:
         return fs_error(errno.ESTALE)  # removed since it was looked up
     code, reason = errno.EIO, error.strerror
-    if error.errno in _DENIED:
+    if error.errno in OUT_OF_FDS:
+        code = error.errno or code
+    elif error.errno in _DENIED:
         code = errno.EACCES
         reason = "its mode does not allow the user of the mount to list it"
     log.error("the layer directory %r cannot be read: %s", real.full_path(), reason)

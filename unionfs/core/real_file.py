@@ -72,10 +72,11 @@ def open_node(
     for _ in range(TRIES):
         orphan, data = node.orphan, node.data
         if data is not None and not metacopy:
-            return open_regular(data.name, data.real.fd(), flags)
+            again = partial(open_regular, flags=flags)
+            return state.with_room(again, data.name, data.real.fd())
         if orphan is not None:
-            again = _open_again_widened if widen else _open_again
-            return state.with_room(partial(again, flags & ~os.O_NOFOLLOW), b"", orphan)
+            opener = _open_again_widened if widen else _open_again
+            return state.with_room(partial(opener, flags & ~os.O_NOFOLLOW), b"", orphan)
         real, rname = node.real, node.rname
         try:
             # The name may be that of a fifo by now, whose open must not block.

@@ -167,7 +167,7 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
     stored = state.owners.stored(copy.node.real.layer, copy.source, st)
     # Its own mode at once, if that lets the owner set attributes, and chown takes nothing away.
     mode = stored.mode if stored.mode & ~_RIGHTS_OF_OTHERS == _READ_WRITE else _READ_WRITE
-    fd = Fd(os.open(copy.name, _NEW, mode, dir_fd=copy.writable.work.fd))
+    fd = state.with_room(partial(_open_new, mode), copy.name, copy.writable.work.fd)
     made, safe = os.fstat(fd), False
     if copy.metacopy:
         os.ftruncate(fd, st.st_size)
@@ -188,6 +188,10 @@ def _stage_regular(copy: Copy, stay: bool) -> Staged:
         # The copy lacks a part of the data, so it must not have the old mtime.
         touch(fd)
     return Staged(copy, made.st_ino, fd, safe)
+
+
+def _open_new(mode: int, name: bytes, dir_fd: int) -> Fd:
+    return Fd(os.open(name, _NEW, mode, dir_fd=dir_fd))
 
 
 def _give_metadata(
@@ -263,7 +267,7 @@ def copy_data(
     if size == 0:
         return False
     real, name = node.data_place()
-    source, st = open_untouched(name, real.fd())
+    source, st = state.with_room(open_untouched, name, real.fd())
     if node.data is None and st.st_ino != node.rino:
         raise fs_error(errno.ESTALE)  # the layer was changed from outside
     if node.data is None:

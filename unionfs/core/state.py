@@ -11,7 +11,7 @@ from unionfs.core.ahead import ReadAhead
 from unionfs.core.config import Atime, UnionConfig, WhiteoutForm
 from unionfs.core.inode import File
 from unionfs.core.inode_table import InodeTable
-from unionfs.core.layer import OUT_OF_FDS, Fd, FdCache, Layer, RealDir
+from unionfs.core.layer import OUT_OF_FDS, FdCache, Layer, RealDir
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lost_link_counts import LostLinks
 from unionfs.core.owners import Owners
@@ -20,8 +20,10 @@ from unionfs.core.whiteout import Marks
 from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.gate import Gate
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, TypeVar
 from unionfs.types import NodeId
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from unionfs.core.files_ahead import FilesAhead
@@ -214,8 +216,11 @@ class State:
         """Return the layers without the data-only ones, topmost first."""
         return self.lowers if self.writable is None else (self.writable.upper, *self.lowers)
 
-    def with_room(self, opener: Callable[[bytes, int], Fd], name: bytes, dir_fd: int) -> Fd:
-        """Return `opener(name, dir_fd)`; on EMFILE close spare fds and try again."""
+    def with_room(self, opener: Callable[[bytes, int], T], name: bytes, dir_fd: int) -> T:
+        """Return `opener(name, dir_fd)`; on EMFILE close spare fds and try again.
+
+        `opener` has done nothing, or can go on, where it has failed so.
+        """
         while True:
             try:
                 return opener(name, dir_fd)

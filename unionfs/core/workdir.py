@@ -42,8 +42,12 @@ class WorkDir:
         return b"#%x" % next(self._names)
 
     def make_dir(self, name: bytes) -> Fd:
-        """Make the staged directory `name`, mode 0700, and return an fd of it."""
-        os.mkdir(name, 0o700, dir_fd=self.fd)
+        """Make the staged directory `name`, mode 0700, and return an fd of it.
+
+        It is not made a second time if it was made, and could not be opened, before.
+        """
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self.fd)
         return Fd(os.open(name, _OPEN_DIR, dir_fd=self.fd))
 
     def shared_whiteout(self) -> bytes:
