@@ -16,9 +16,10 @@ then on, if the links are older than the step.
 
 Decided here and only here: when the kernel's overlayfs is used.  That requires an upper that
 the kernel accepts, and not too many layers.  The kernel does not read the whiteouts of AUFS,
-which container engines with a mount program have in their layers.  In the user namespace of an
-ordinary user the kernel follows no redirect, so no layer may have one.  There a directory of an
-older layer cannot be renamed, but only be copied (EXDEV), as in docker.
+which container engines with a mount program have in their layers, nor the data of a metacopy: a
+stage that has none of its own has to be mounted with metacopy=off, and then gives EPERM.  In the
+user namespace of an ordinary user it follows no redirect either, so no layer may have one.  There
+a directory of an older layer cannot be renamed, but only be copied (EXDEV), as in docker.
 
 Source: overlayfs.rst "Volatile mount", "Sharing and copying layers"; Linux
 fs/overlayfs/super.c:ovl_sync_fs().
@@ -58,16 +59,18 @@ def is_possible(lowers: Sequence[Path], steps: int) -> bool:
     """Tell whether the kernel may accept the layers `lowers`, and those of so many steps."""
     if os.geteuid() != 0 or len(lowers) + steps >= MOST_LOWERS:
         return False
-    return is_machine_root() or not any(map(_has_marks_of_ours, lowers))
+    return not any(map(_has_marks_of_ours, lowers))
 
 
 def _has_marks_of_ours(diff: Path) -> bool:
-    """Tell whether a layer may have marks that the kernel ignores in a user namespace."""
+    """Tell whether a layer may have marks that the kernel does not follow in a stage."""
     from layerstore.layer.index import INDEX, may_have
     from unionfs import Marks
 
-    marks = Marks(userxattr=True)
-    names = (marks.redirect, marks.metacopy, marks.whiteout)
+    as_root = is_machine_root()
+    marks = Marks(userxattr=not as_root)
+    # Earlier versions mounted containers with metacopy=on.
+    names = (marks.metacopy,) if as_root else (marks.redirect, marks.metacopy, marks.whiteout)
     return bool(os.listdir(diff)) and may_have(diff.parent / INDEX, names)
 
 

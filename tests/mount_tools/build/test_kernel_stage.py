@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from mount_tools.build import kernel_stage
 from mount_tools.build.kernel_stage import MOST_LOWERS, has_whiteouts_of_aufs, is_possible
 from mount_tools.build.stage_mount import Surface
 from tests.helpers.builds import Builds, cached
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.mounts import require_root
 from tests.helpers.stages import Ran, keep_open, run_stage, sh
+from unionfs.core.config import UnionConfig
+from unionfs.core.opening import open_union
 
 TEXT = """FROM busy:1
 WORKDIR /deep/er
@@ -201,6 +205,28 @@ def test_a_name_that_means_a_whiteout_is_refused(builds: Builds) -> None:
     assert builds.content("file") == "of the image"
 
 
+def test_a_container_that_was_mounted_with_metacopies_is_built_upon(builds: Builds) -> None:
+    """An earlier version allowed that; the kernel would refuse to open the file."""
+    require_root()
+    builds.containers.ok("create", "--name", "box", "busy:1", "true")
+    with Store.open(builds.containers.store, sync=False) as store:
+        box = store.containers.resolve("box")
+        config = UnionConfig(
+            lowers=tuple(os.fsencode(layer) for layer in builds.layers("busy:1")),
+            upper=os.fsencode(box.upper),
+            work=os.fsencode(box.work),
+            metacopy=True,
+        )
+        with closing(open_union(config)) as union:
+            CoreDriver(union).chmod(b"file", 0o600)
+        assert "trusted.overlay.metacopy" in os.listxattr(box.upper / "file")
+    builds.containers.ok("commit", "box", "earlier:1")
+    assert "trusted.overlay.metacopy" in os.listxattr(builds.layers("earlier:1")[0] / "file")
+    builds.ok("FROM earlier:1\nRUN cat /file > /copied && chmod 604 /file\n")
+    assert builds.content("copied") == "of the image"
+    assert builds.content("file") == "of the image"
+
+
 def test_what_the_kernel_refuses_at_once_is_mounted_by_us(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +246,10 @@ def test_it_is_for_root_and_a_page_of_options(
     assert is_possible([tmp_path], 5)
     assert not is_possible([tmp_path], MOST_LOWERS)
     assert not is_possible([tmp_path] * MOST_LOWERS, 1)
+    copied = made_layer(tmp_path / "copied", (("trusted.overlay.metacopy", b""),))
+    moved = made_layer(tmp_path / "moved", (("trusted.overlay.redirect", b"/x"),))
+    assert is_possible([moved], 5)
+    assert not is_possible([moved, copied], 5)
     # In a user namespace nothing may be marked as the kernel does not follow it there.
     monkeypatch.setattr("mount_tools.build.kernel_stage.is_machine_root", lambda: False)
     layer = made_layer(tmp_path / "plain", ())
