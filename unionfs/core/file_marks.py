@@ -13,12 +13,13 @@ import errno
 import os
 import stat
 import sys
+from functools import partial
 
 from unionfs.core.inode import Data, File, union_ino
 from unionfs.core.layer import RealDir
 from unionfs.core.link_index import decode_delta
 from unionfs.core.origin import decode_origin, encode_origin, origin_layer
-from unionfs.core.owner_rights import upper_mark
+from unionfs.core.owner_rights import as_owner, upper_mark
 from unionfs.core.redirect import follow_file, split_redirect
 from unionfs.core.state import State
 from unionfs.core.whiteout import has_aufs_whiteout
@@ -55,10 +56,20 @@ def origin_of(state: State, real: RealDir, name: bytes) -> bytes | None:
     """
     dir_fd = real.fd()
     if real.impure:
-        value = _copied_from(state, real, name, xattr.list_at(dir_fd, name))
+        value = _copied_from(state, real, name, _names_at(real, name))
         if value is not None and origin_ino(state, value) is not None:
             return value
-    return encode_origin(real.layer, dir_fd, name)
+    encode = partial(encode_origin, real.layer, dir_fd, name)
+    return as_owner(encode, (dir_fd, None)) if real.layer.is_upper else encode()
+
+
+def _names_at(real: RealDir, name: bytes) -> list[str]:
+    """Return the names of the attributes of `name` in `real`.
+
+    A freeze asks for them in directories of the upper that even their owner may not search.
+    """
+    listed = partial(xattr.list_at, real.fd(), name)
+    return as_owner(listed, (real.fd(), None)) if real.layer.is_upper else listed()
 
 
 def _first_origin(state: State, present: list[str]) -> bytes | None:
@@ -127,7 +138,10 @@ def read_file_marks(
     marks = state.marks
     if not marks.can_carry(st.st_mode):
         return _read_index(state, node, dir_fd, name, st)
-    present = xattr.list_at(dir_fd, name)
+    try:
+        present = xattr.list_at(dir_fd, name)
+    except PermissionError:  # a directory that may not be searched
+        present = as_owner(partial(xattr.list_at, dir_fd, name), (dir_fd, None))
     note_names(state, node, present)
     if not present:
         return None

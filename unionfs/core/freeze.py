@@ -41,7 +41,7 @@ from unionfs.core.inode import Dir, File, in_upper
 from unionfs.core.layer import Fd, Layer, RealDir, open_path
 from unionfs.core.metadata import copy_metadata, every, set_mark, upper_xattrs, users_own
 from unionfs.core.origin import encode_origin
-from unionfs.core.owner_rights import Place, as_owner
+from unionfs.core.owner_rights import Place, as_owner, upper_stat
 from unionfs.core.protection import protect, unmarked
 from unionfs.core.real_file import open_node
 from unionfs.core.setup import take_for_ourselves
@@ -204,7 +204,7 @@ def paths_open_for_writing(state: State, handles: Iterable[Handle]) -> list[byte
 def _has_all_names(node: File) -> bool:
     if node.unlinked:
         return False
-    st = os.stat(node.rname, dir_fd=node.real.fd(), follow_symlinks=False)
+    st = upper_stat(node.real.fd(), node.rname)
     return len(known_names(node)) == st.st_nlink
 
 
@@ -426,7 +426,7 @@ def _lay_out(state: State, work: WorkDir, fresh: Fd, writers: list[_Writer]) -> 
             to = _lay_out_dir(state, fresh, made, parent)
             if position:
                 link = partial(os.link, first, name, follow_symlinks=False)
-                as_owner(partial(link, src_dir_fd=at, dst_dir_fd=to), (to, None))
+                as_owner(partial(link, src_dir_fd=at, dst_dir_fd=to), (at, None), (to, None))
             else:
                 rename = partial(os.rename, first, name, src_dir_fd=at, dst_dir_fd=to)
                 as_owner(rename, (to, None))
@@ -449,7 +449,8 @@ def _lay_out_dir(state: State, fresh: Fd, made: dict[Dir, Fd], d: Dir) -> Fd:
     for below in reversed(missing):
         source = below.require_upper()  # what is in it has a name in the upper
         as_owner(partial(os.mkdir, below.name, 0o700, dir_fd=fd), (fd, None))
-        here = Fd(os.open(below.name, _OPEN_DIR, dir_fd=fd))
+        opener = partial(os.open, below.name, _OPEN_DIR, dir_fd=fd)
+        here = Fd(as_owner(opener, (fd, None)))
         wanted = users_own(state.marks)
         marks = upper_xattrs((source.fd(), None), wanted)
         if source.parent is not None:

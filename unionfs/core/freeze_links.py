@@ -20,7 +20,7 @@ from unionfs.core.inode import Dir, File, in_upper, lower_ino, lower_position
 from unionfs.core.link_index import LinkIndex
 from unionfs.core.lookup import load_locked, lookup
 from unionfs.core.origin import decode_origin, encode_origin
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.owner_rights import as_owner, upper_stat
 from unionfs.core.state import State
 from unionfs.core.whiteout import DT_DIR, INO_SHIFT, TYPE_MASK
 from unionfs.syscalls import xattr
@@ -127,7 +127,7 @@ def _place_by_name(state: State, node: File, ino: int) -> bool:
         if parent.upper is None:
             continue
         try:
-            st = os.stat(name, dir_fd=parent.upper.fd(), follow_symlinks=False)
+            st = upper_stat(parent.upper.fd(), name)
         except FileNotFoundError:
             continue
         if st.st_ino == ino:
@@ -149,7 +149,7 @@ def adopt_names(state: State, nodes: Iterable[File]) -> None:
             nlink = os.stat(orphan).st_nlink
         else:
             try:
-                nlink = os.stat(node.rname, dir_fd=node.real.fd(), follow_symlinks=False).st_nlink
+                nlink = upper_stat(node.real.fd(), node.rname).st_nlink
             except FileNotFoundError:
                 continue
         if nlink > len(known_names(node)):

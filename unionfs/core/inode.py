@@ -276,10 +276,12 @@ class Dir(Node):
     `stamp` has the times of the real directories at that moment, for mounts whose
     layers may be changed from outside.  `kept_ctime` is set while only copy_ups have
     changed the real directory: its ctime, and the ctime to show for it, both in ns.
-    `unmarked` says that the upper directory is known to be neither immutable nor append-only.
+    `unmarked` says that the upper directory is known to be neither immutable nor append-only,
+    `closed` that a chmod has taken the right to search it from its owner.
     """
 
     __slots__ = (
+        "closed",
         "dead",
         "default_acl",
         "impure",
@@ -318,6 +320,7 @@ class Dir(Node):
         self.kept_ctime: tuple[int, int] | None = None
         self.impure = False
         self.unmarked = False
+        self.closed = False
         self.dead = False
         self.listing: Listing | None = None
         self.stamp: tuple[Key, ...] = ()

@@ -44,7 +44,7 @@ from unionfs.core.layer import GONE, RealDir
 from unionfs.core.link_index import LinkIndex, entry_name
 from unionfs.core.merge import merge_locked, resolve_locked
 from unionfs.core.origin import encode_origin
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.owner_rights import as_owner, upper_stat
 from unionfs.core.real_file import stat_node
 from unionfs.core.redirect import follow_beneath, follow_dir, split_redirect
 from unionfs.core.state import State, Writable
@@ -177,6 +177,10 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
         real = parent.lowers[packed >> INO_SHIFT & POSITION_MASK]
     try:
         st = os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
+    except PermissionError:
+        if not real.layer.is_upper:
+            raise
+        st = upper_stat(real.fd(), name)
     except OSError as error:
         if error.errno not in GONE:
             raise
@@ -273,7 +277,13 @@ def stat_kid(state: State, kid: Node) -> os.stat_result | None:
 
 def stat_place(node: File) -> os.stat_result:
     """Return the real attributes of the file that is at the place of `node` now."""
-    return os.stat(node.rname, dir_fd=node.real.fd(), follow_symlinks=False)
+    real, name = node.real, node.rname
+    try:
+        return os.stat(name, dir_fd=real.fd(), follow_symlinks=False)
+    except PermissionError:
+        if not real.layer.is_upper:
+            raise
+        return upper_stat(real.fd(), name)
 
 
 def detach_locked(parent: Dir, name: bytes, kid: Node) -> None:

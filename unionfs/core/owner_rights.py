@@ -46,7 +46,7 @@ def as_owner(operation: Callable[[], R], *places: Place) -> R:
         if error.errno != errno.EACCES:
             raise
         with _our_turn(), ExitStack() as stack:
-            changed = [stack.enter_context(_wide(place)) for place in places]
+            changed = [_widen(stack, place) for place in places]
             if not any(changed):
                 raise
             return operation()
@@ -62,6 +62,14 @@ def upper_mark(fd: int, name: bytes | None, mark: bytes) -> bytes | None:
         return xattr.get_fd(fd, mark) if name is None else xattr.get_at(fd, name, mark)
 
     return as_owner(read, (fd, name))
+
+
+def upper_stat(fd: int, name: bytes) -> os.stat_result:
+    """Return the stat of `name` in the directory `fd` of the upper, of a link itself.
+
+    The directory may be one that even its owner may not search: what is open in it goes on.
+    """
+    return as_owner(lambda: os.stat(name, dir_fd=fd, follow_symlinks=False), (fd, None))
 
 
 def upper_names(fd: int) -> list[bytes]:
@@ -114,26 +122,44 @@ def _note(st: os.stat_result) -> None:
     _widened[st.st_dev, st.st_ino] = now
 
 
-@contextmanager
-def _wide(place: Place) -> Iterator[bool]:
-    """Give the owner of `place` all rights meanwhile; yields whether that changed its mode."""
+def _widen(stack: ExitStack, place: Place) -> bool:
+    """Give the owner of `place` all rights until `stack` ends; tell whether a mode was changed.
+
+    If its directory may not be searched, that is widened too.
+    """
     fd, name = place
-    with ExitStack() as stack:
-        if name is not None:
-            # The operation may give the name to another file.
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-            stack.callback(os.close, fd)
-        st = os.stat(fd)
-        mode = stat.S_IMODE(st.st_mode)
-        wide = mode | (stat.S_IRWXU if stat.S_ISDIR(st.st_mode) else stat.S_IRUSR | stat.S_IWUSR)
-        if st.st_uid != os.geteuid() or wide == mode or stat.S_ISLNK(st.st_mode):
-            yield False
-            return
-        path = b"/proc/self/fd/%d" % fd  # the fd may be O_PATH, which fchmod(2) refuses
+    if name is None:
+        return stack.enter_context(_wide(fd))
+    changed = False
+    # An fd: the operation may give the name to another file.
+    try:
+        found = _open_path(stack, name, fd)
+    except PermissionError:
+        changed = stack.enter_context(_wide(fd))
+        found = _open_path(stack, name, fd)
+    return stack.enter_context(_wide(found)) or changed
+
+
+def _open_path(stack: ExitStack, name: bytes, dir_fd: int) -> int:
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    stack.callback(os.close, fd)
+    return fd
+
+
+@contextmanager
+def _wide(fd: int) -> Iterator[bool]:
+    """Give the owner of `fd` all rights meanwhile; yields whether that changed its mode."""
+    st = os.stat(fd)
+    mode = stat.S_IMODE(st.st_mode)
+    wide = mode | (stat.S_IRWXU if stat.S_ISDIR(st.st_mode) else stat.S_IRUSR | stat.S_IWUSR)
+    if st.st_uid != os.geteuid() or wide == mode or stat.S_ISLNK(st.st_mode):
+        yield False
+        return
+    path = b"/proc/self/fd/%d" % fd  # the fd may be O_PATH, which fchmod(2) refuses
+    _note(st)
+    os.chmod(path, wide)
+    try:
+        yield True
+    finally:
+        os.chmod(path, mode)
         _note(st)
-        os.chmod(path, wide)
-        try:
-            yield True
-        finally:
-            os.chmod(path, mode)
-            _note(st)

@@ -17,10 +17,11 @@ import fcntl
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import open_regular
-from unionfs.core.owner_rights import Place
+from unionfs.core.owner_rights import Place, as_owner
 from unionfs.errors import fs_error
 from unionfs.light_typing import TypeVar
 from unionfs.syscalls.statx import marks_at
@@ -85,7 +86,7 @@ def unmarked(places: Iterable[Place]) -> Iterator[None]:
     """
     with ExitStack() as taken_off:
         for fd, name in places:
-            marks = marks_at(fd, name or b"")
+            marks = as_owner(partial(marks_at, fd, name or b""), (fd, None))
             if marks:
                 taken_off.enter_context(_taken_off(_opened((fd, name)), marks))
         yield

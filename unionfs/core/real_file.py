@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from unionfs.core.file_marks import refuse_lost_data
-from unionfs.core.inode import Dir, File, Node
+from unionfs.core.inode import Dir, File, Node, in_upper
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, open_path, open_regular
-from unionfs.core.owner_rights import as_owner
+from unionfs.core.owner_rights import as_owner, upper_stat
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
@@ -48,10 +48,13 @@ def stat_node(state: State, node: Node) -> os.stat_result:
         try:
             st = os.stat(rname, dir_fd=real.fd(), follow_symlinks=False)
         except FileNotFoundError:
-            pass
-        else:
-            if st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
-                return st
+            st = None
+        except PermissionError:
+            if not in_upper(node):
+                raise
+            st = upper_stat(real.fd(), rname)
+        if st is not None and st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind:
+            return st
         last = node.last_stat
         if last is not None:
             return last
@@ -149,7 +152,8 @@ class _AtRest:
             lock.acquire()
             try:
                 if node.orphan is None and node.real is real and node.rname == rname:
-                    place = real.fd(), rname
+                    fd = real.fd()
+                    place = (_open_inside(fd, rname), None) if folder.closed else (fd, rname)
                     self._lock = lock
                     return place
             finally:
@@ -160,6 +164,11 @@ class _AtRest:
     def __exit__(self, *failure: object) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+def _open_inside(fd: Fd, name: bytes) -> Fd:
+    """Return an O_PATH fd of `name` in an upper directory that even its owner may not search."""
+    return as_owner(partial(open_path, name, fd), (fd, None))
 
 
 def at_rest(node: File) -> AbstractContextManager[tuple[Fd, bytes | None], None]:
@@ -197,7 +206,7 @@ def renew_file(state: State, node: File) -> Renewed | None:
     with node.parent.lock:
         if node.unlinked:
             return None
-        orphan = open_path(node.rname, node.real.fd())
+        orphan = _open_inside(node.real.fd(), node.rname)
         st = os.stat(orphan)
         if st.st_ino != node.rino:
             raise fs_error(errno.ESTALE)

@@ -50,6 +50,8 @@ def setattr_node(
         with node.lock:
             fd = upper.fd()
             _apply(state, fd, None, change)
+            if change.mode is not None:
+                node.closed = not change.mode & stat.S_IXUSR
             node.kept_ctime = None
             return os.stat(fd)
     assert type(node) is File

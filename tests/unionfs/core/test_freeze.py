@@ -559,7 +559,7 @@ def test_a_disk_that_fills_up_at_any_point(tmp_path: Path, ahead: bool) -> None:
 
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("renewed", [False, True])
-@pytest.mark.parametrize("mode", [0o755, 0o555, 0o300, 0o100])
+@pytest.mark.parametrize("mode", [0o755, 0o555, 0o300, 0o100, 0o600, 0o000])
 def test_an_ordinary_user_may_have_open_what_keeps_even_the_owner_out(
     ahead: bool, renewed: bool, mode: int
 ) -> None:

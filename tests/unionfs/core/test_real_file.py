@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.as_user import NOBODY
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
-from tests.helpers.unions import nodeid
+from tests.helpers.mounts import require_root
+from tests.helpers.unions import nodeid, state
+from tests.unionfs.core.test_owner_rights import as_nobody
+from unionfs.core.config import UnionConfig
 from unionfs.core.layer import RealDir
+from unionfs.core.opening import open_union
 from unionfs.types import ROOT_NODEID, NodeId, SetAttr
 
 NOT_LONG = 0.2
@@ -163,3 +170,52 @@ def test_stat_follows_a_link_that_loses_its_first_name(tmp_path: Path, meanwhile
         found = tree.fs.getattr(held)
         thread.join()
         assert found.st_nlink == 1
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o200, 0o000])
+@pytest.mark.parametrize("closed", [False, True], ids=["its fd is open", "its fd was closed"])
+def test_what_is_open_in_a_directory_that_keeps_its_owner_out_goes_on(
+    mode: int, closed: bool
+) -> None:
+    """The daemon is an ordinary user's, and reaches files by their names."""
+    require_root()
+    with tempfile.TemporaryDirectory(prefix="unionfs-test-") as made:
+        base = Path(made)
+        base.chmod(0o755)
+        for name in ("lower/d", "upper", "work"):
+            (base / name).mkdir(parents=True)
+        for name in ("kept", "read"):
+            (base / "lower/d" / name).write_text("lower")
+        for path in (base, *base.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        as_nobody(partial(_go_on, mode, closed), base)
+        st = (base / "upper/d").stat()
+        assert stat.S_IMODE(st.st_mode) == mode
+
+
+def _go_on(mode: int, closed: bool, base: int) -> None:
+    os.fchdir(base)
+    fs = open_union(UnionConfig(lowers=(b"lower",), upper=b"upper", work=b"work"))
+    tree = CoreDriver(fs)
+    tree.create(b"d/new", 0o600)
+    opened = {}
+    for name, flags in ((b"d/new", os.O_RDWR), (b"d/kept", os.O_RDWR), (b"d/read", os.O_RDONLY)):
+        opened[nodeid(tree, name)] = fs.open(nodeid(tree, name), flags), flags
+    tree.chmod(b"d", mode)
+    if closed:
+        state(tree).fds.relief()
+    for node, (fh, flags) in opened.items():
+        fs.read(fh, 0, 10)
+        fs.fsync(fh, False)
+        if flags == os.O_RDWR:
+            fs.write(fh, 0, b"text")
+            fs.setattr(node, SetAttr(size=3), fh)
+        for handle in (fh, None):
+            fs.setattr(node, SetAttr(mode=0o640), handle)
+            fs.setattr(node, SetAttr(times_now=True), handle)
+            assert stat.S_IMODE(fs.getattr(node, handle).st.st_mode) == 0o640
+        fs.setxattr(node, b"user.a", b"1", 0)
+        assert (fs.listxattr(node), fs.getxattr(node, b"user.a")) == ([b"user.a"], b"1")
+        fs.removexattr(node, b"user.a")
+        fs.release(fh)
+    fs.close()
