@@ -91,8 +91,8 @@ SECTIONS = (
             Option(
                 "volatile",
                 "",
-                "never sync the upper; it is refused after a reboot, since files may be lost, but "
-                "a mount without volatile before that syncs it",
+                "never sync the upper; since files may be lost, it is refused after a reboot, "
+                "unless a mount without volatile has synced it before that",
                 "off",
             ),
             Option("fsync", "0|1", "fsync=0 is the same as volatile", "1"),
@@ -135,8 +135,8 @@ SECTIONS = (
                 "let device files be opened",
                 "dev for lowerdir=, nodev for an image",
             ),
-            Option("allow_suid", "", "the same as suid, which mount(8) does not pass on"),
-            Option("allow_dev", "", "the same as dev, which mount(8) does not pass on"),
+            Option("allow_suid", "", "the same as suid; mount(8) does not pass suid on"),
+            Option("allow_dev", "", "the same as dev; mount(8) does not pass dev on"),
             Option("noexec", "", "let no program be executed", "exec"),
             Option(
                 "allow_other",
@@ -161,9 +161,9 @@ SECTIONS = (
             Option(
                 "passthrough",
                 "|".join(PASSTHROUGH),
-                "let the kernel read and write the layers' files itself; only root may; "
-                "in a writable mount, of the lower files only programs that run and libraries "
-                "while they are loaded, unless `all`",
+                "let the kernel read and write the layers' files itself; only root can; in a "
+                "writable mount, of the files of lowers only programs that run and libraries "
+                "while they are loaded, with `all` every one",
                 "on",
             ),
             Option(

@@ -75,9 +75,10 @@ def copy(
     preserve_digests: bool,
 ) -> None:
     """A place is a name in a registry, docker-archive:FILE[:NAME], oci:DIRECTORY[:NAME] or
-    oci-archive:FILE[:NAME]. Nothing is unpacked. Between registries the digests stay the same;
-    in an OCI layout docker's manifests become OCI's, since podman and skopeo read no others there.
-    A DIRECTORY that is a layout keeps its images; one of the same NAME loses it to the new one."""
+    oci-archive:FILE[:NAME]. Nothing is unpacked. Between registries the digests stay the same. In
+    an OCI layout docker's manifests are converted to OCI's, since podman and skopeo read only those
+    there. A DIRECTORY that is a layout already keeps its images; if one of them has the same NAME,
+    the name moves to the new image."""
     from layerstore.registry.copy import copy_image
 
     source, target = (parse_place(text) for text in operands)

@@ -38,8 +38,8 @@ from mount_tools.container.transfer import (
 def cp(
     invocation: Invocation, operands: tuple[str, ...], archive: bool, follow_link: bool, quiet: bool
 ) -> None:
-    """A path in a container begins at its root. - is a tar, from stdin or to stdout. Write a path
-    of this machine that contains a colon with / or . at its start."""
+    """A path in a container begins at its root. - is a tar, from stdin or to stdout. A path of
+    this machine that contains a colon has to begin with / or with a dot."""
     source, target = map(_split, operands)
     if source[0] is not None and target[0] is not None:
         raise StoreError("copying between containers is not supported: copy to this machine first")

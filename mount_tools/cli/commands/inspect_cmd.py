@@ -47,7 +47,7 @@ Document = dict[str, Value]
 def inspect(
     invocation: Invocation, operands: tuple[str, ...], template: str | None, size: bool, kind: str
 ) -> None:
-    """Of the objects with the same name the container is shown, or else the image."""
+    """If several objects have the name, the container is shown, or else the image."""
     if kind and kind not in TYPES:
         raise WrongWords(f'"{kind}" is not a valid value for --type', 1)
     show(invocation, operands, template, (kind,) if kind else TYPES, size=size)

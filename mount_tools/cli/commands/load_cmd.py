@@ -35,7 +35,8 @@ def load(invocation: Invocation, input: str | None, platform: str | None, quiet:
 
     -i containers-storage:IMAGE takes an image of podman or buildah, and -i
     containers-storage:[DIRECTORY]IMAGE one of a store elsewhere. Its layers are not copied: they
-    stay in that store, and have to. An ordinary user has a store of their own."""
+    stay in that store, and must not be removed from it. The engines of an ordinary user have a
+    store of that user."""
     wanted = parse_platform(platform) if platform else None
     if input and input.startswith(ENGINE_PREFIX):
         from mount_tools.cli.commands.engine_image import load_engine_image

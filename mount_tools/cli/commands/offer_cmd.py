@@ -22,11 +22,11 @@ from unionfs.syscalls.privilege import is_machine_root
     completes=named("image"),
 )
 def offer(invocation: Invocation, operands: tuple[str, ...]) -> None:
-    """Makes DIRECTORY an additional image store of containers/storage, in place of the one of an
-    earlier call: of the images named, or of all that have a name and lack no layer. The engines
-    read it where storage.conf has additionalimagestores = ["DIRECTORY"]. They can run, mount,
-    push, save and build upon these images. An image has to stay in the store of pyunion as long
-    as it is offered. The engines of an ordinary user need mount_program and force_mask in
+    """Makes DIRECTORY an additional image store of containers/storage. It has the images that are
+    named here, or all that have a name and lack no layer; those of an earlier call are replaced.
+    The engines read it if storage.conf has additionalimagestores = ["DIRECTORY"]. They can run,
+    mount, push, save and build upon these images. An image has to stay in the store of pyunion
+    as long as it is offered. The engines of an ordinary user need mount_program and force_mask in
     storage.conf, since owners are in attributes of the files."""
     directory, *names = operands
     store = invocation.store

@@ -27,8 +27,8 @@ from mount_tools.container.restoring import restorer
 def restore(invocation: Invocation, operands: tuple[str, ...], dry_run: bool) -> None:
     """Restores files that the container changed or deleted at PATH, and removes files that only
     the container has; if PATH is a directory, also everything in it. The container may run or
-    be mounted, and files may be open: a program keeps the file that it has open. Of one that
-    runs, what is mounted in PATH stays, and the directories above that keep their mode and
+    be mounted, and files may be open: a program keeps the file that it has open. If the
+    container runs, mounts in PATH stay, and the directories above a mount keep their mode and
     owner. Prints each path that was restored. Paths that are as in the image are not touched.
     Changes that were committed count as part of the image."""
     store = invocation.store

@@ -63,7 +63,7 @@ def create(
     label: tuple[str, ...],
     given: str | None,
 ) -> None:
-    """Prints the name. A volume of that name that exists stays as it is."""
+    """Prints the name. If a volume of that name exists already, it stays as it is."""
     if operands and given:
         raise WrongWords("Conflicting options: either specify --name or provide positional arg", 1)
     name = operands[0] if operands else given
