@@ -56,7 +56,7 @@ from unionfs.transports.pyfuse3_answers import (
 )
 from unionfs.types import ROOT_NODEID, Attr, DirEntry, Fh, NodeId, SetAttr
 from unionfs.vfs import INLINE_WRITE, TOUCH, Filesystem, Notifier
-from unionfs.wire.told import Told
+from unionfs.wire.late_replies import LateReplies
 
 log = Logger(__name__)
 
@@ -189,7 +189,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         # The nodeid behind each open directory, and the thread that opened it; a READDIR names
         # only its handle.
         self._directories: dict[int, tuple[NodeId, int]] = {}
-        self._told = Told(Pyfuse3Notifier())
+        self._late = LateReplies(Pyfuse3Notifier())
 
     def init(self) -> None:
         self._on_ready(Pyfuse3Notifier())
@@ -224,7 +224,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         attr = self._fs.lookup(NodeId(parent_inode), name)
         if attr is not None:
             if attr.st_nlink > 1 and not stat.S_ISDIR(attr.st.st_mode):
-                attr = self._told.tell_linked(self._fs, attr, ctx.pid)
+                attr = self._late.asked_by_link(self._fs, attr, ctx.pid)
             return self._entry(attr)
         if self._answers.absent is None:
             raise FUSEError(errno.ENOENT)
@@ -239,7 +239,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     @answered
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        self._told.tell(NodeId(inode), ctx.pid)
+        self._late.asked(NodeId(inode), ctx.pid)
         return self._attributes(self._fs.getattr(NodeId(inode)))
 
     @answered
@@ -288,7 +288,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     def _made(self, attr: Attr, parent: NodeId, ctx: RequestContext) -> EntryAttributes:
         """Answer that directory `parent` has a new name, of what shows `attr`."""
-        self._told.changed(parent, ctx.pid)
+        self._late.changed(parent, ctx.pid)
         return self._entry(attr)
 
     @answered
@@ -330,12 +330,12 @@ class Pyfuse3Ops(pyfuse3.Operations):
     @answered
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         self._fs.unlink(NodeId(parent_inode), name)
-        self._told.changed(NodeId(parent_inode), ctx.pid)
+        self._late.changed(NodeId(parent_inode), ctx.pid)
 
     @answered
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
         self._fs.rmdir(NodeId(parent_inode), name)
-        self._told.changed(NodeId(parent_inode), ctx.pid)
+        self._late.changed(NodeId(parent_inode), ctx.pid)
 
     @answered
     async def rename(
@@ -361,10 +361,10 @@ class Pyfuse3Ops(pyfuse3.Operations):
 
     def _moved(self, parent: NodeId, name: bytes, pid: int) -> None:
         """Note that a directory changed, and that what now is `name` in it has another ctime."""
-        self._told.changed(parent, pid)
+        self._late.changed(parent, pid)
         nodeid = self._fs.known(parent, name)
         if nodeid is not None:
-            self._told.changed(nodeid, pid)
+            self._late.changed(nodeid, pid)
 
     # -- files --
 
@@ -396,7 +396,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
         attr, fh = self._fs.create(
             NodeId(parent_inode), name, mode, flags, ctx.umask, ctx.uid, ctx.gid
         )
-        self._told.changed(NodeId(parent_inode), ctx.pid)
+        self._late.changed(NodeId(parent_inode), ctx.pid)
         writer = Credentials(ctx.pid, ctx.gid)
         return self._opened(fh, InodeT(attr.nodeid), flags, writer), self._entry(attr)
 
@@ -488,7 +488,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         fs = self._fs
         parent, pid = self._directories[fh]
-        self._told.tell_many(pid)
+        self._late.asked_many(pid)
         for found in fs.readdir(Fh(fh), start_id):
             entry, nodeid = self._listed(parent, found)
             if entry is None:
@@ -564,7 +564,7 @@ class Pyfuse3Ops(pyfuse3.Operations):
             fs.setxattr(NodeId(inode), name, value, 0)
         if name == ACCESS_ACL:
             self._drop_sgid(NodeId(inode), Credentials(ctx.pid, ctx.gid))
-        self._told.changed(NodeId(inode), ctx.pid)
+        self._late.changed(NodeId(inode), ctx.pid)
 
     def _drop_sgid(self, nodeid: NodeId, setter: Credentials) -> None:
         """Take sgid away after an ACL was set by `setter`, who is not in the file's group.
@@ -586,4 +586,4 @@ class Pyfuse3Ops(pyfuse3.Operations):
             await self._in_worker(fs.removexattr, NodeId(inode), name)
         else:
             fs.removexattr(NodeId(inode), name)
-        self._told.changed(NodeId(inode), ctx.pid)
+        self._late.changed(NodeId(inode), ctx.pid)

@@ -13,10 +13,10 @@ from unionfs.vfs import ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
+from unionfs.wire.late_replies import LateReplies
 from unionfs.wire.listings import Listings
 from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
-from unionfs.wire.told import Told
 
 TRIAL = 32  # directories
 PATIENCE = 4 << 20  # bytes of listings, for each name about 170
@@ -96,7 +96,7 @@ class Directories:
         encoder: Encoder,
         demand: Demand,
         listings: Listings,
-        told: Told,
+        late: LateReplies,
         cache: Cache | None,
         *,
         opens: bool,
@@ -105,7 +105,7 @@ class Directories:
         self._encoder = encoder
         self._demand = demand
         self._listings = listings
-        self._told = told
+        self._late = late
         self._cache = cache
         self._opens = opens
 
@@ -159,12 +159,12 @@ class Directories:
         at, limit = begin, begin + min(size, request.limit)
         demand, fs, put, pid = self._demand, self._fs, self._encoder.put_listed, request.pid
         what = demand.begin(nodeid) if offset == 0 else demand.rest()
-        told = self._told
+        late = self._late
         if what is not LookedUp.DIRECTORIES:
-            told.tell_many(pid)
+            late.asked_many(pid)
 
         def tell(directory: NodeId) -> None:
-            told.tell(directory, pid)
+            late.asked(directory, pid)
 
         # What comes after so many bytes is asked for again, and then has no attributes.
         enough = begin + demand.left if what is not LookedUp.DIRECTORIES else limit

@@ -15,10 +15,10 @@ from unionfs.vfs import INLINE_WRITE, DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
+from unionfs.wire.late_replies import LateReplies
 from unionfs.wire.locks import Locks
 from unionfs.wire.modes import ELF, Backings, Cache, Mode, Modes, Use
 from unionfs.wire.request import Defer, Handlers, Request
-from unionfs.wire.told import Told
 from unionfs.wire.unopened import Unopened
 
 # The bytes that one COPY_FILE_RANGE copies, few enough to need no worker thread.
@@ -50,13 +50,13 @@ class Files:
         pass_all: bool,
         cache: Cache | None,
         locks: Locks | None,
-        told: Told,
+        late: LateReplies,
     ) -> None:
         self._fs = fs
         self._encoder = encoder
         self._cache = cache
         self._locks = locks
-        self._told = told
+        self._late = late
         self._keep = abi.FOPEN_NOFLUSH | (abi.FOPEN_KEEP_CACHE if keep_cache else 0)
         self._modes = Modes(fs, encoder, cache, keep=self._keep, pass_all=pass_all)
         # The files that were given to the kernel, and those that will not be given.
@@ -337,7 +337,7 @@ class Files:
         fh, offset, length, mode, _ = abi.FALLOCATE_IN.unpack_from(request.args, request.at)
         self._judge(fh, request.nodeid, request)
         self._fs.fallocate(fh, mode, offset, length)
-        self._told.changed(request.nodeid, request.pid)
+        self._late.changed(request.nodeid, request.pid)
         return 0
 
     def _lseek(self, request: Request) -> int:

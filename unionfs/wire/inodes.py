@@ -14,9 +14,9 @@ from unionfs.vfs import TOUCH, ExtendedFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.encode import Encoder
+from unionfs.wire.late_replies import LateReplies
 from unionfs.wire.modes import Cache
 from unionfs.wire.request import Defer, Handlers, Request
-from unionfs.wire.told import Told
 
 _TRUSTED = b"trusted."
 _ACCESS_ACL = b"system.posix_acl_access"
@@ -45,7 +45,7 @@ class Inodes:
         fs: ExtendedFilesystem,
         encoder: Encoder,
         changing: Changing,
-        told: Told,
+        late: LateReplies,
         *,
         xattrs: bool,
         cache: Cache | None,
@@ -55,8 +55,8 @@ class Inodes:
         self._changing = changing
         self._xattrs = xattrs
         self._cache = cache
-        self._told = told
-        self._tell = told.tell
+        self._late = late
+        self._asked = late.asked
         self.extended = True
 
     def handlers(self) -> Handlers:
@@ -83,13 +83,13 @@ class Inodes:
 
     def _getattr(self, request: Request) -> int:
         flags, _, fh = abi.GETATTR_IN.unpack_from(request.args, request.at)
-        self._tell(request.nodeid, request.pid)
+        self._asked(request.nodeid, request.pid)
         attr = self._fs.getattr(request.nodeid, fh if flags & abi.GETATTR_FH else None)
         return self._encoder.attributes(attr, request)
 
     def _statx(self, request: Request) -> int:
         _, _, _, mask = abi.STATX_IN.unpack_from(request.args, request.at)
-        self._tell(request.nodeid, request.pid)
+        self._asked(request.nodeid, request.pid)
         attr, statx = self._fs.statx(request.nodeid, mask)
         head = abi.STATX_OUT.pack(*self._encoder.validity(attr), 0)
         return request.answer(head + statx)
@@ -212,12 +212,12 @@ class Inodes:
         if kill_sgid & abi.SETXATTR_ACL_KILL_SGID and name == _ACCESS_ACL:
             mode = stat.S_IMODE(fs.getattr(request.nodeid).st.st_mode)
             fs.setattr(request.nodeid, SetAttr(mode=mode & ~stat.S_ISGID), None)
-        self._told.changed(request.nodeid, request.pid)
+        self._late.changed(request.nodeid, request.pid)
         return 0
 
     def _removexattr(self, request: Request) -> int:
         if not request.wait and self._fs.slow_setattr(request.nodeid, TOUCH):
             raise Defer
         self._fs.removexattr(request.nodeid, request.name())
-        self._told.changed(request.nodeid, request.pid)
+        self._late.changed(request.nodeid, request.pid)
         return 0

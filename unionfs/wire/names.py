@@ -12,8 +12,8 @@ from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.dirs import Demand
 from unionfs.wire.encode import Encoder
+from unionfs.wire.late_replies import LateReplies
 from unionfs.wire.request import Defer, Handlers, Request
-from unionfs.wire.told import Told
 
 _RENAME_EXCHANGE = 2
 
@@ -21,11 +21,11 @@ _RENAME_EXCHANGE = 2
 class Names:
     """LOOKUP and every change of a directory."""
 
-    def __init__(self, fs: Filesystem, encoder: Encoder, demand: Demand, told: Told) -> None:
+    def __init__(self, fs: Filesystem, encoder: Encoder, demand: Demand, late: LateReplies) -> None:
         self._fs = fs
         self._encoder = encoder
         self._demand = demand
-        self._told = told
+        self._late = late
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
@@ -45,7 +45,7 @@ class Names:
         attr = self._fs.lookup(request.nodeid, request.name())
         if attr is not None:
             if attr.st_nlink > 1 and not stat.S_ISDIR(attr.st.st_mode):
-                attr = self._told.tell_linked(self._fs, attr, request.pid)
+                attr = self._late.asked_by_link(self._fs, attr, request.pid)
             self._encoder.put_entry(attr, request.out, request.body)
             if request.nodeid in self._demand.bare and not stat.S_ISDIR(attr.st.st_mode):
                 self._demand.looked_up(request.nodeid)
@@ -95,7 +95,7 @@ class Names:
         ):
             raise Defer
         fs.rename(request.nodeid, name, new_parent, new_name, flags)
-        if self._told.programs:
+        if self._late.programs:
             self._moved(request, new_parent, new_name)
             if flags & _RENAME_EXCHANGE:
                 self._moved(request, request.nodeid, name)
@@ -105,7 +105,7 @@ class Names:
         """Note that what now is `name` in directory `parent` has another ctime."""
         nodeid = self._fs.known(parent, name)
         if nodeid is not None:
-            self._told.changed(nodeid, request.pid)
+            self._late.changed(nodeid, request.pid)
 
     def _link(self, request: Request) -> int:
         (nodeid,) = abi.LINK_IN.unpack_from(request.args, request.at)

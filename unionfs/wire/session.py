@@ -27,13 +27,13 @@ from unionfs.wire.dirs import Demand, Directories
 from unionfs.wire.encode import Encoder
 from unionfs.wire.files import Files
 from unionfs.wire.inodes import Inodes
+from unionfs.wire.late_replies import LateReplies
 from unionfs.wire.listings import Listings
 from unionfs.wire.locks import Locks
 from unionfs.wire.modes import Backings, Cache
 from unionfs.wire.names import Names
 from unionfs.wire.request import Defer, Part, Request, Room
 from unionfs.wire.take_back import take_back
-from unionfs.wire.told import Told
 
 MAX_PAGES = 256
 PAGE = 4096
@@ -129,17 +129,17 @@ def _with_ids(handler: Callable[[Request], int]) -> Callable[[Request], int]:
 
 
 def _noting(
-    handler: Callable[[Request], int], listings: Listings, told: Told, *, moves: bool
+    handler: Callable[[Request], int], listings: Listings, late: LateReplies, *, moves: bool
 ) -> Callable[[Request], int]:
     """Return a handler that then notes in which directories names may have changed.
 
     The struct of a request that `moves` a name begins with the other directory.
     """
-    readers, programs = listings.readers, told.programs
+    readers, programs = listings.readers, late.programs
 
     def note(nodeid: NodeId, pid: int) -> None:
         listings.changed(nodeid)
-        told.changed(nodeid, pid)
+        late.changed(nodeid, pid)
 
     def handle(request: Request) -> int:
         try:
@@ -170,7 +170,7 @@ class Session:
         self.may_hang = terms.may_hang
         encoder = Encoder(terms.timeout)
         locks = Locks(fs) if terms.pass_all and terms.backings is not None else None
-        self.told = told = Told(terms.cache)
+        self.late_replies = late = LateReplies(terms.cache)
         self._files = Files(
             fs,
             encoder,
@@ -178,20 +178,20 @@ class Session:
             pass_all=terms.pass_all,
             cache=terms.cache,
             locks=locks,
-            told=told,
+            late=late,
         )
         self._inodes = Inodes(
-            fs, encoder, self._files.changing, told, xattrs=terms.xattrs, cache=terms.cache
+            fs, encoder, self._files.changing, late, xattrs=terms.xattrs, cache=terms.cache
         )
         demand = Demand()
         self._listings = Listings()
         self.names_changed = self._listings.changed
         self._parts: list[Part] = [
-            Names(fs, encoder, demand, told),
+            Names(fs, encoder, demand, late),
             self._inodes,
             self._files,
             Directories(
-                fs, encoder, demand, self._listings, told, terms.cache, opens=terms.counts_reads
+                fs, encoder, demand, self._listings, late, terms.cache, opens=terms.counts_reads
             ),
         ]
         if locks is not None:
@@ -224,7 +224,7 @@ class Session:
                     handler = _with_ids(handler)
                 if opcode in _NAMING:
                     moves = opcode in (Opcode.RENAME, Opcode.RENAME2)
-                    handler = _noting(handler, self._listings, self.told, moves=moves)
+                    handler = _noting(handler, self._listings, self.late_replies, moves=moves)
                 self._handlers[opcode] = _apart(handler) if self.may_hang else handler
                 self.argument_sizes[opcode] = size
         body = abi.INIT_OUT.pack(

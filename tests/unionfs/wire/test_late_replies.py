@@ -14,10 +14,10 @@ from tests.unionfs.wire.kernel import Given, Kernel
 from unionfs.core.union import UnionFs
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE
 from unionfs.types import ROOT_NODEID, NodeId
-from unionfs.wire import abi, told
+from unionfs.wire import abi, late_replies
 from unionfs.wire.abi import Opcode
+from unionfs.wire.late_replies import LateReplies
 from unionfs.wire.session import Terms
-from unionfs.wire.told import Told
 
 _D = NodeId(7)
 
@@ -124,9 +124,9 @@ def _list(kernel: Kernel, nodeid: NodeId) -> None:
 
 
 def _ask_many(kernel: Kernel, nodeid: NodeId) -> None:
-    kernel.session.told.tell(nodeid, 1)
-    for number in range(told.MOST):
-        kernel.session.told.tell(NodeId(1000 + number), 1)
+    kernel.session.late_replies.asked(nodeid, 1)
+    for number in range(late_replies.MOST):
+        kernel.session.late_replies.asked(NodeId(1000 + number), 1)
 
 
 @pytest.mark.parametrize("change", _CHANGES)
@@ -191,29 +191,29 @@ def test_a_program_knows_its_own_changes(fs: UnionFs) -> None:
 
 def test_of_two_that_were_told_one_may_be_late() -> None:
     cache = Given()
-    known = Told(cache)
+    known = LateReplies(cache)
     for pid in (1, 2):
-        known.tell(_D, pid)
+        known.asked(_D, pid)
     known.changed(_D, 2)
     assert cache.forgotten == [_D]
 
 
 def test_what_was_told_long_ago_is_known_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Given()
-    known = Told(cache)
-    monkeypatch.setattr(told, "SUSPECT_S", -1.0)
+    known = LateReplies(cache)
+    monkeypatch.setattr(late_replies, "SUSPECT_S", -1.0)
     for pid in (1, 2):
-        known.tell(_D, pid)
+        known.asked(_D, pid)
     known.changed(_D, 3)
     assert cache.forgotten == []
 
 
 def test_few_are_remembered_and_the_others_not_forgotten() -> None:
     cache = Given()
-    known = Told(cache)
-    for number in range(1, 10 * told.MOST):
-        known.tell(NodeId(number), 1)
-        assert len(known.programs) <= told.MOST + 1
+    known = LateReplies(cache)
+    for number in range(1, 10 * late_replies.MOST):
+        known.asked(NodeId(number), 1)
+        assert len(known.programs) <= late_replies.MOST + 1
     known.changed(NodeId(1), 1)
     assert cache.forgotten == [], "nobody else was told anything"
     known.changed(NodeId(1), 2)
@@ -223,9 +223,9 @@ def test_few_are_remembered_and_the_others_not_forgotten() -> None:
 
 def test_of_many_what_was_told_long_ago_is_known_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Given()
-    known = Told(cache)
-    known.tell_many(1)
-    monkeypatch.setattr(told, "SUSPECT_S", -1.0)
+    known = LateReplies(cache)
+    known.asked_many(1)
+    monkeypatch.setattr(late_replies, "SUSPECT_S", -1.0)
     known.changed(_D, 2)
     assert cache.forgotten == []
     assert not known.programs
@@ -240,10 +240,10 @@ def test_two_threads_may_find_that_there_are_too_many() -> None:
             return {}
 
     cache = Given()
-    noted = Told(cache)
-    for number in range(told.MOST + 1):
-        noted.tell(NodeId(number + 100), pid=1)
+    noted = LateReplies(cache)
+    for number in range(late_replies.MOST + 1):
+        noted.asked(NodeId(number + 100), pid=1)
     noted.programs = Emptied(noted.programs)
-    noted.tell(_D, pid=1)
+    noted.asked(_D, pid=1)
     noted.changed(_D, pid=2)
     assert cache.forgotten == [_D]

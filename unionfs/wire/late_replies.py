@@ -51,7 +51,7 @@ class Forgets(Protocol):
     def forget_attributes(self, nodeid: NodeId) -> None: ...
 
 
-class Told:
+class LateReplies:
     """Which program was told the attributes of which inode, and when.
 
     `programs` maps a nodeid to the thread that was told, `_EVERYBODY` for more than one, and to
@@ -64,7 +64,7 @@ class Told:
         self._cache = cache
         self.programs: dict[NodeId, tuple[int, float]] = {}
 
-    def tell(self, nodeid: NodeId, pid: int) -> None:
+    def asked(self, nodeid: NodeId, pid: int) -> None:
         """Note that thread `pid` asks for the attributes; called before they are looked at."""
         programs, now = self.programs, _now()
         before = programs.get(nodeid)
@@ -74,16 +74,16 @@ class Told:
             self._note_less()
         programs[nodeid] = pid, now
 
-    def tell_many(self, pid: int) -> None:
+    def asked_many(self, pid: int) -> None:
         """Note that thread `pid` asks for attributes of many inodes."""
-        self.tell(_MANY, pid)
+        self.asked(_MANY, pid)
 
-    def tell_linked(self, fs: Filesystem, attr: Attr, pid: int) -> Attr:
+    def asked_by_link(self, fs: Filesystem, attr: Attr, pid: int) -> Attr:
         """Note that thread `pid` has looked up a file by one of its names; return what to tell it.
 
         The kernel may know the inode by another name already.
         """
-        self.tell(attr.nodeid, pid)
+        self.asked(attr.nodeid, pid)
         try:
             return fs.getattr(attr.nodeid)
         except OSError:
@@ -112,9 +112,9 @@ class Told:
             elif many[0] != pid:  # it was told long ago
                 programs.pop(_MANY, None)
 
-    def _misses(self, told: tuple[int, float], pid: int) -> bool:
+    def _misses(self, asked: tuple[int, float], pid: int) -> bool:
         """Tell whether a program that was told may not know of a change that `pid` made."""
-        return (told[0] != pid or pid == _UNKNOWN) and _now() - told[1] < SUSPECT_S
+        return (asked[0] != pid or pid == _UNKNOWN) and _now() - asked[1] < SUSPECT_S
 
     def _forget(self, nodeid: NodeId) -> None:
         if self._cache is not None:
