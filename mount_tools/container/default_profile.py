@@ -18,7 +18,7 @@ from functools import partial
 
 from layerstore.errors import StoreError
 from layerstore.oci.sha256 import sha256_hex
-from mount_tools.container.rights import UNCONFINED
+from mount_tools.container.rights import UNCONFINED, names_of
 
 PROFILES = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
 """The administrator's, and the package's."""
@@ -93,7 +93,8 @@ def _make(
     except Unavailable:
         return None
     try:
-        made = filter_of(text.decode(errors="replace"), capabilities, refused=refused)
+        profile = text.decode(errors="replace")
+        made = filter_of(profile, names_of(capabilities), refused=refused)
         return made.program()
     except StoreError as error:
         raise StoreError(

@@ -35,7 +35,7 @@ from mount_tools.container.handshake import (
 )
 from mount_tools.container.host_config import host_config
 from mount_tools.container.program import run_program
-from mount_tools.container.rights import HIGHEST, KILL, UNCONFINED, USUAL, Rights
+from mount_tools.container.rights import HIGHEST, KILL, UNCONFINED, USUAL, Rights, names_of
 from mount_tools.container.signals import begin_afresh
 from mount_tools.container.sub_ids import missing_user
 from mount_tools.container.user import Identity, identity
@@ -103,7 +103,7 @@ def filter_of_calls(rights: Rights, store: str) -> Callable[[], None] | None:
         return None
     from mount_tools.container.seccomp_profile import filter_of  # few containers name one
 
-    return filter_of(rights.seccomp, rights.capabilities).load
+    return filter_of(rights.seccomp, names_of(rights.capabilities)).load
 
 
 def restrict(rights: Rights = USUAL) -> None:

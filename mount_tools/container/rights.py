@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from layerstore.errors import StoreError, shown
 from unionfs.light_typing import NamedTuple
@@ -173,7 +173,9 @@ def security_options(options: Iterable[str]) -> tuple[str, bool]:
         elif option == f"seccomp={UNCONFINED}":
             profile = UNCONFINED
         elif name == "seccomp" and value:
-            from mount_tools.container.seccomp_profile import read_profile
+            from mount_tools.container.seccomp_profile import (
+                read_profile,  # few containers name one
+            )
 
             profile = read_profile(value)
         else:
@@ -209,6 +211,11 @@ def capabilities(
     found -= {_number(name) for name in drop if name != _ALL}
     found |= {_number(name) for name in add if name != _ALL}
     return frozenset(found)
+
+
+def names_of(numbers: Collection[int]) -> frozenset[str]:
+    """Return the names of capabilities, as "CAP_MKNOD"."""
+    return frozenset(f"CAP_{name}" for name, number in CAPABILITIES.items() if number in numbers)
 
 
 def _number(name: str) -> int:

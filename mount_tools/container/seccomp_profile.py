@@ -20,7 +20,6 @@ from layerstore.errors import StoreError, shown
 from layerstore.given_file import read_given
 from layerstore.oci.json_values import JSON, Object
 from layerstore.oci.platform import this_platform
-from mount_tools.container.rights import CAPABILITIES
 from unionfs.syscalls import seccomp
 from unionfs.syscalls.seccomp import Condition, Filter, Unavailable
 
@@ -53,13 +52,14 @@ def read_profile(path: str) -> str:
     return text
 
 
-def filter_of(text: str, capabilities: frozenset[int], *, refused: Collection[str] = ()) -> Filter:
-    """Return the filter of the profile `text` for a container with these capabilities.
+def filter_of(text: str, held: frozenset[str], *, refused: Collection[str] = ()) -> Filter:
+    """Return the filter of the profile `text` for a container with the capabilities `held`.
 
-    It does not allow the calls `refused`, whatever the profile says.  Raises StoreError.
+    These are names, as "CAP_MKNOD".  The filter does not allow the calls `refused`, whatever the
+    profile says.  Raises StoreError.
     """
     try:
-        return _filter(json.loads(text), capabilities, refused)
+        return _filter(json.loads(text), held, refused)
     except Unavailable as error:
         raise StoreError(
             f"the container cannot have a seccomp profile: {error} (package libseccomp2)"
@@ -72,13 +72,13 @@ def filter_of(text: str, capabilities: frozenset[int], *, refused: Collection[st
         ) from None
 
 
-def _filter(profile: JSON, capabilities: frozenset[int], refused: Collection[str]) -> Filter:
+def _filter(profile: JSON, held: frozenset[str], refused: Collection[str]) -> Filter:
     fields = _object(profile)
     made = Filter(_action(fields["defaultAction"], fields.get("defaultErrnoRet")))
     for name in _other_architectures(fields):
         made.add_architecture(name)
     for entry in map(_object, _list(fields.get("syscalls"))):
-        if not _concerns(entry, capabilities):
+        if not _concerns(entry, held):
             continue
         action = _action(entry["action"], entry.get("errnoRet"))
         names = [*_list(entry.get("names")), *([entry["name"]] if entry.get("name") else [])]
@@ -108,11 +108,10 @@ def _other_architectures(fields: Object) -> Iterator[str]:
             yield from (_text(name).removeprefix("SCMP_ARCH_").lower() for name in names)
 
 
-def _concerns(entry: Object, capabilities: frozenset[int]) -> bool:
-    """Tell whether an entry is for this machine and these capabilities."""
+def _concerns(entry: Object, held: frozenset[str]) -> bool:
+    """Tell whether an entry is for this machine and a container with the capabilities `held`."""
     includes, excludes = (_object(entry.get(name) or {}) for name in ("includes", "excludes"))
     here = this_platform()[0]
-    held = {f"CAP_{name}" for name, number in CAPABILITIES.items() if number in capabilities}
     arches, caps = includes.get("arches"), {_text(one) for one in _list(includes.get("caps"))}
     kernel = includes.get("minKernel")
     if (arches and here not in _list(arches)) or not caps <= held:

@@ -11,7 +11,7 @@ import pytest
 
 from layerstore.errors import StoreError
 from layerstore.oci.platform import this_platform
-from mount_tools.container.rights import CAPABILITIES, DEFAULT
+from mount_tools.container.rights import CAPABILITIES, DEFAULT, names_of
 from mount_tools.container.seccomp_profile import filter_of, read_profile
 from tests.helpers.children import run
 from tests.helpers.containers import Containers
@@ -44,7 +44,7 @@ def when(argument: int, how: str, value: int) -> dict[str, object]:
 
 def errno_of_mkdir(text: str, capabilities: frozenset[int] = DEFAULT) -> int:
     """Return how mkdir(2) of a directory that cannot be made fails under the profile."""
-    made = filter_of(text, capabilities)
+    made = filter_of(text, names_of(capabilities))
     reading, writing = os.pipe()
 
     def check() -> None:
@@ -125,7 +125,7 @@ def test_a_profile_that_is_too_long(tmp_path: Path) -> None:
 @pytest.mark.skipif(not DISTRIBUTIONS.exists(), reason="containers-common is not installed")
 def test_the_profile_of_containers_common(containers: Containers) -> None:
     """It is that of a container which names none."""
-    filter_of(read_profile(str(DISTRIBUTIONS)), frozenset(CAPABILITIES.values()))
+    filter_of(read_profile(str(DISTRIBUTIONS)), names_of(CAPABILITIES.values()))
     option = ("--security-opt", f"seccomp={DISTRIBUTIONS}")
     unconfined = ("--security-opt", "seccomp=unconfined")
     look = "cat /proc/self/status"
