@@ -35,7 +35,6 @@ from layerstore.db.foundation import DirectoryPart, Foundation
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
 from unionfs.light_typing import NamedTuple
-from unionfs.syscalls.renameat2 import RENAME_NOREPLACE, renameat2
 
 DATA = "_data"
 FILLING = "filling"
@@ -375,6 +374,8 @@ def _volume(row: VolumeRow) -> Volume:
 
 def _move(name: bytes, source: int, target: int) -> None:
     """Rename an entry from one directory to another, unless that has one of the name."""
+    from unionfs.syscalls.renameat2 import RENAME_NOREPLACE, renameat2  # few commands need them
+
     try:
         renameat2(source, name, target, name, RENAME_NOREPLACE)
     except FileExistsError:

@@ -75,6 +75,7 @@ def _prepared_keeper(kind: str) -> object:
 
 
 OF_BOTH = (
+    "layerstore.light_pathlib",  # before those that import pathlib
     "layerstore.store",
     "mount_tools.container.host_config",
     "mount_tools.container.keeper_process",

@@ -10,7 +10,6 @@ Threading: any thread; each request has its own connection.
 from __future__ import annotations
 
 import os
-import socket
 import struct
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ from layerstore.containers.control_protocol import (
 from layerstore.db.processes import is_stopped
 from layerstore.db.reserve import FULL
 from layerstore.errors import Busy, StoreError
+from unionfs import light_socket as socket
 
 SECONDS = 10.0
 FREEZE_SECONDS = 3600.0  # files in use are copied, whatever their size

@@ -44,7 +44,6 @@ from layerstore.db.reserve import ADVICE, has_room, is_on_btrfs
 from layerstore.errors import Busy, DiskFull, StoreError, WrongVersion, shown
 from layerstore.oci.json_values import Object, loads
 from unionfs.light_typing import TYPE_CHECKING, TypeVar
-from unionfs.syscalls.writeback import write_back
 
 if TYPE_CHECKING:
     import sqlite3
@@ -230,6 +229,8 @@ class Database:
         """
         if not self._sync:
             return
+        from unionfs.syscalls.writeback import write_back  # ctypes, which reading does without
+
         with suppress(FileNotFoundError):  # no transaction has written anything yet
             fd = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
             try:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from unionfs.syscalls.syncfs import syncfs
-
 
 class Durability:
     """The syncs of one open store; without `sync` its methods do nothing."""
@@ -39,6 +37,8 @@ class Durability:
         files takes minutes, and this takes as long as their bytes need.
         """
         if self.sync:
+            from unionfs.syscalls.syncfs import syncfs  # ctypes, which most commands do without
+
             with open_directory(path) as directory:
                 syncfs(directory.fd)
 

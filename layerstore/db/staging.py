@@ -18,7 +18,6 @@ from pathlib import Path
 
 from layerstore.db.file_locks import is_at, try_lock
 from layerstore.db.reserve import Reserve
-from unionfs.syscalls import removal
 
 _YOUNG_SECONDS = 10
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -108,4 +107,6 @@ def remove_tree(path: Path) -> None:
 
     A container may have made some of it immutable.
     """
+    from unionfs.syscalls import removal  # ctypes, which most commands do without
+
     removal.remove_tree(None, os.fsencode(path), protected=True)

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import pickle
 import select
-import socket
 import struct
 
 from layerstore.oci.digest import Digest
+from unionfs import light_socket as socket
 from unionfs.light_typing import NamedTuple
 
 _LARGEST = 1 << 18  # bytes of a message

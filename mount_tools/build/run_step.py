@@ -12,7 +12,6 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -26,6 +25,7 @@ from mount_tools.container.process import Launch, become_on, in_child, restrict
 from mount_tools.container.system_mounts import furnish
 from mount_tools.daemon.after_fork import close_all_but
 from mount_tools.leave import exit_code
+from unionfs import light_socket as socket
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,

@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import struct
 import termios
 from pathlib import Path
 
+from unionfs import light_socket as socket
 from unionfs.light_typing import NamedTuple
 
 PIECE = 1 << 16  # bytes; the most in one Output or Input

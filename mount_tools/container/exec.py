@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 from pathlib import Path
 
 from layerstore.db.processes import ProcessId
@@ -42,6 +41,7 @@ from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
 from mount_tools.daemon.detach import ended_within
 from mount_tools.daemon.report import Reporter
+from unionfs import light_socket as socket
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,

@@ -32,10 +32,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import struct
 from contextlib import suppress
 
+from unionfs import light_socket as socket
 from unionfs.light_typing import NamedTuple, TypeVar
 from unionfs.syscalls.namespaces import die_with_parent
 

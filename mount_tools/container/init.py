@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -39,6 +38,7 @@ from mount_tools.container.system_mounts import furnish, make_private, show_cons
 from mount_tools.container.terminal import Size, open_terminal
 from mount_tools.daemon.after_fork import close_all_but
 from mount_tools.leave import exit_code
+from unionfs import light_socket as socket
 from unionfs.light_typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from unionfs.syscalls.namespaces import (
     CLONE_NEWIPC,

@@ -15,7 +15,6 @@ import errno
 import os
 import select
 import signal
-import socket
 import struct
 import termios
 import time
@@ -45,6 +44,7 @@ from mount_tools.container.streams import Streams
 from mount_tools.daemon.peers import is_stranger
 from mount_tools.daemon.report import Reporter
 from mount_tools.leave import exit_code
+from unionfs import light_socket as socket
 from unionfs.syscalls.signalfd import signalfd
 
 _NAMES: dict[int, Stream] = {1: "stdout", 2: "stderr"}

@@ -14,7 +14,6 @@ import json
 import os
 import select
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -26,6 +25,7 @@ from mount_tools.container.process_title import show_as_keeper
 from mount_tools.daemon.after_fork import release_stdio
 from mount_tools.daemon.detach import begin_detached
 from mount_tools.daemon.report import Died, Failed, Report, Reporter
+from unionfs import light_socket as socket
 from unionfs.errors import error_text
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls.signalfd import signalfd

@@ -6,8 +6,9 @@ Source: netdevice(7) SIOCSIFFLAGS; network_namespaces(7).
 from __future__ import annotations
 
 import fcntl
-import socket
 import struct
+
+from unionfs import light_socket as socket
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914

@@ -12,7 +12,6 @@ Threading: one thread until the outer process is forked; then `root_serving` has
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,6 +60,7 @@ from mount_tools.container.user_namespace import be_root
 from mount_tools.daemon.handover import await_predecessor
 from mount_tools.daemon.report import Reporter
 from mount_tools.mount.fuse import open_device
+from unionfs import light_socket as socket
 from unionfs.errors import MountError
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.mount import MS_NODEV

@@ -14,7 +14,6 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import suppress
 
 from layerstore.containers.container import Container
@@ -34,6 +33,7 @@ from mount_tools.container.keeper_process import (
 from mount_tools.container.signals import held
 from mount_tools.container.terminal import size_of_ours
 from mount_tools.container.viewer import PassedOn, Viewer, view_new
+from unionfs import light_socket as socket
 
 
 def run_container(

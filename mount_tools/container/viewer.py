@@ -17,7 +17,6 @@ import errno
 import os
 import select
 import signal
-import socket
 import termios
 import tty
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from mount_tools.container.attach_messages import (
 from mount_tools.container.detach_keys import DetachKeys
 from mount_tools.container.signals import TAKEN, held
 from mount_tools.container.terminal import size_of_ours
+from unionfs import light_socket as socket
 from unionfs.errors import error_text
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls.signalfd import signalfd

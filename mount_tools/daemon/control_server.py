@@ -11,7 +11,6 @@ the mount nor another client waits for it.
 from __future__ import annotations
 
 import select
-import socket
 import struct
 import threading
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mount_tools.daemon.peers import is_stranger
+from unionfs import light_socket as socket
 from unionfs.light_logging import Logger
 
 log = Logger(__name__)

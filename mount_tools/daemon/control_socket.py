@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 from pathlib import Path
 
+from unionfs import light_socket as socket
 from unionfs.errors import fs_error
 
 _BACKLOG = 16  # clients that may wait to be accepted

@@ -23,7 +23,7 @@ from unionfs.light_logging import DEBUG, ERROR, INFO, WARNING, send_to
 from unionfs.light_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import socket
+    from unionfs import light_socket as socket
 
 IDENTITY = "mount.pyunion"
 SYSLOG = "/dev/log"
@@ -154,7 +154,7 @@ class _Syslog(Log):
 
 def _connected(path: str) -> socket.socket:
     """Return a socket connected to `path`, of the kind that listens there."""
-    import socket
+    from unionfs import light_socket as socket
 
     def connect(kind: int) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, kind)

@@ -11,10 +11,10 @@ Source: unix(7) SO_PEERCRED; SO_PEERPIDFD, in Linux since 6.5; proc(5) "NSpid", 
 from __future__ import annotations
 
 import os
-import socket
 import struct
 
 from mount_tools.daemon.detach import ended_within
+from unionfs import light_socket as socket
 
 _SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("=iII")

@@ -38,9 +38,8 @@ from unionfs.syscalls.scheduling import become_idle, idle_can_be_left, idle_is_f
 from unionfs.vfs import Filesystem, Notifier
 
 if TYPE_CHECKING:
-    import socket
-
     from mount_tools.daemon.control_server import Answer, ControlServer
+    from unionfs import light_socket as socket
 
 log = Logger(__name__)
 

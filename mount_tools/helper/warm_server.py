@@ -16,7 +16,6 @@ Source: unix(7) "SO_PEERCRED"; SO_PEERPIDFD is in Linux since 6.5.
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
 import select
@@ -30,15 +29,12 @@ from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, rel
 from mount_tools.daemon.detach import Serve, run_child, serve_and_report
 from mount_tools.daemon.report import Reporter
 from mount_tools.helper.warm_client import PROOF, SO_PEERPIDFD, Here, describe_peer
+from unionfs import light_socket as socket
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.children import keep_no_zombies
 
 if TYPE_CHECKING:
-    import socket
     from typing import NoReturn
-
-# The module socket imports much more, for which the first mount would wait.
-Listener = _socket.socket
 
 IDLE = 20.0
 """Seconds without a request after which the helper ends."""
@@ -86,9 +82,9 @@ def _become(at: Here, ready: Ready) -> None:
 
 def knows_peers() -> bool:
     """Tell whether the kernel says which process has connected, without which none is served."""
-    one, other = _socket.socketpair()
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.close(one.getsockopt(_socket.SOL_SOCKET, SO_PEERPIDFD))
+        os.close(one.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD))
     except OSError:
         return False
     finally:
@@ -97,7 +93,7 @@ def knows_peers() -> bool:
     return True
 
 
-def listen(path: str) -> Listener | None:
+def listen(path: str) -> socket.socket | None:
     """Return the socket at `path`; None if another helper has it."""
     lock = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -106,7 +102,7 @@ def listen(path: str) -> Listener | None:
             return None
         with suppress(FileNotFoundError):
             os.unlink(path)  # of a helper that was killed
-        listener = Listener(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(path)
         listener.listen(_BACKLOG)
         return listener
@@ -115,7 +111,7 @@ def listen(path: str) -> Listener | None:
 
 
 def _answers(path: str) -> bool:
-    probe = Listener(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         return probe.connect_ex(path) == 0
     finally:
@@ -125,7 +121,7 @@ def _answers(path: str) -> bool:
 class Helper:
     """The helper, listening.  The files of its modules are noted as they are now."""
 
-    def __init__(self, at: Here, listener: Listener, ready: Ready) -> None:
+    def __init__(self, at: Here, listener: socket.socket, ready: Ready) -> None:
         self._at = at
         self._listener = listener
         self._ready = ready
@@ -151,10 +147,7 @@ class Helper:
             self._listener.close()
 
     def _serve_one(self) -> None:
-        import socket
-
-        with socket.socket(fileno=os.dup(self._listener.fileno())) as listener:
-            connection, _ = listener.accept()
+        connection, _ = self._listener.accept()
         with connection:
             fds: list[int] = []
             try:
@@ -173,8 +166,6 @@ class Helper:
 
     def _is_like_us(self, connection: socket.socket) -> bool:
         """Tell whether the process that has connected may do what the helper may, and as it."""
-        import socket
-
         pidfd = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
         try:
             _, seen = describe_peer(pidfd)

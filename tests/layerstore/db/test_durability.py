@@ -53,7 +53,7 @@ def test_layer_is_named_only_once_it_is_on_disk(
     def syncfs(fd: int) -> None:
         synced.append(any((root / "layers").iterdir()))
 
-    monkeypatch.setattr("layerstore.db.durability.syncfs", syncfs)
+    monkeypatch.setattr("unionfs.syscalls.syncfs.syncfs", syncfs)
     made = order_of(root, publish, sync=True)
     # What is there without a row is moved out of the way first.
     assert made == ["rename to staging/", "rename to layers/", "fsync layers"]

@@ -19,7 +19,7 @@ import pytest
 
 from mount_tools.helper import warm_client, warm_server
 from mount_tools.helper.warm_client import ask, here
-from mount_tools.helper.warm_server import Helper, Listener
+from mount_tools.helper.warm_server import Helper
 from tests.helpers import restricted
 from tests.helpers.mounts import (
     DEADLINE,
@@ -32,6 +32,7 @@ from tests.helpers.mounts import (
     unmount_command,
     wait_until,
 )
+from unionfs import light_socket
 
 
 class Warm:
@@ -409,7 +410,7 @@ def test_the_switch(warm: Warm) -> None:
 
 
 @pytest.fixture
-def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[light_socket.socket]:
     with tempfile.TemporaryDirectory() as runtime:
         monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
         at = here()
@@ -420,25 +421,27 @@ def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Liste
         listener.close()
 
 
-def _helper(listener: Listener) -> Helper:
+def _helper(listener: light_socket.socket) -> Helper:
     at = here()
     assert at is not None
     return Helper(at, listener, lambda program, arguments: None)
 
 
-def test_it_ends_when_nobody_asks(listening: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_when_nobody_asks(
+    listening: light_socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(warm_server, "IDLE", 0.01)
     path = listening.getsockname()
     _helper(listening).run()
     assert not os.path.exists(path)
 
 
-def test_a_socket_has_one_helper(listening: Listener) -> None:
+def test_a_socket_has_one_helper(listening: light_socket.socket) -> None:
     assert warm_server.listen(listening.getsockname()) is None
 
 
 def test_it_ends_when_its_code_has_changed(
-    listening: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    listening: light_socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("mount_tools.made")
     module.__file__ = str(tmp_path / "made.py")
