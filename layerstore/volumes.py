@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import re
 import stat
@@ -34,6 +33,7 @@ from layerstore.db.file_locks import try_lock
 from layerstore.db.foundation import DirectoryPart, Foundation
 from layerstore.db.volume_table import UseRow, VolumeRow, VolumeTable
 from layerstore.errors import Conflict, InvalidReference, NoSuchVolume, StoreError, shown
+from layerstore.light_json import dumps
 from unionfs.light_typing import NamedTuple
 
 DATA = "_data"
@@ -214,7 +214,7 @@ class VolumeStore(DirectoryPart):
         """Insert the row of a volume that is missing, and move its directory from `own`."""
         if self._rows.get(name) is not None:
             return
-        text = None if labels is None else json.dumps(dict(labels))
+        text = None if labels is None else dumps(dict(labels))
         self._rows.insert(VolumeRow(name, text, time.time_ns()))
         os.rename(own / "volumes" / name, self.path / name)
         self._durability.directory(self.path)

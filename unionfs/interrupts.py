@@ -16,13 +16,13 @@ request_wait_answer(); signal(7): a fatal signal becomes a pending SIGKILL.
 from __future__ import annotations
 
 import errno
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
 from unionfs.errors import fs_error
+from unionfs.light_signal import signal
 
 _KILLED = 1 << signal.SIGKILL - 1
 UNTOLD_S = 1.0  # how long to rely on an interrupt, and then how often to look at the caller

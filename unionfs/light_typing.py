@@ -1,8 +1,8 @@
 """What a running program needs of typing, without its import.
 
 typing takes 3 ms of each start, and its NamedTuple 0.12 ms for each class: it compiles a
-`__new__`.  A class of this one does that when its first tuple is made.  For a type checker
-all names are those of typing.
+`__new__`.  A class of this one does that when it makes many tuples.  For a type checker all
+names are those of typing.
 
 Decided here and only here: what these names are at run time.  What only annotations use is
 imported from typing under `if TYPE_CHECKING:`; annotations are not evaluated.
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from typing import Generic, Literal, NamedTuple, NewType, Protocol, TypeVar, cast
 else:
     from _collections import _tuplegetter
+
+    # To compile takes as long as to make nine tuples; most classes of a start make fewer.
+    _FEW = 8
 
     class Generic:
         """A base without effect, as `Generic[T]` and `Protocol` are; so is `Literal[...]`."""
@@ -41,16 +44,30 @@ else:
         """Return `value`."""
         return value
 
+    made_of = {}
+    """How many tuples each class has made so far; it has no `__new__` of its own yet."""
+
     def _new(cls, /, *values, **named):
-        """Make the `__new__` of the class of named tuples, and call it."""
+        """Make a tuple.  For one of many, make the `__new__` of the class, which is faster."""
         kind = next(each for each in cls.__mro__ if "_fields" in vars(each))
+        made_of[kind] = many = made_of.get(kind, 0) + 1
+        rest = kind._fields[len(values) :]
+        if many <= _FEW and len(values) <= len(kind._fields) and named.keys() <= {*rest}:
+            known = kind._field_defaults | named
+            if known.keys() >= {*rest}:
+                return tuple.__new__(cls, (*values, *(known[field] for field in rest)))
+        return _with_own_new(kind)(cls, *values, **named)
+
+    def _with_own_new(kind):
+        """Give a class of named tuples its `__new__`, which raises its errors, and return it."""
         names = ", ".join(kind._fields)
         code = f"lambda _cls, {names}: _new(_cls, ({names}{',' if names else ''}))"
         made = eval(code, {"_new": tuple.__new__})
         made.__defaults__ = tuple(kind._field_defaults.values())
         made.__name__, made.__qualname__ = "__new__", f"{kind.__qualname__}.__new__"
         kind.__new__ = made
-        return cls(*values, **named)
+        made_of.pop(kind, None)
+        return made
 
     class _Tuple(tuple):
         __slots__ = ()

@@ -6,9 +6,9 @@ are bytes and `st_blocks` counts 512-byte blocks.
 
 from __future__ import annotations
 
-import enum
 import os
 
+from unionfs.light_enum import Enum, auto
 from unionfs.light_typing import NamedTuple, NewType
 
 Fh = NewType("Fh", int)
@@ -74,13 +74,13 @@ class Renewed(NamedTuple):
     had_one_name: bool
 
 
-class LookedUp(enum.Enum):
+class LookedUp(Enum):
     """Which names of a directory are looked up when it is listed."""
 
-    DIRECTORIES = enum.auto()
-    ALL_BUT_A_FILE = enum.auto()
+    DIRECTORIES = auto()
+    ALL_BUT_A_FILE = auto()
     """All but the first file."""
-    EVERYTHING = enum.auto()
+    EVERYTHING = auto()
 
 
 class DirEntry(NamedTuple):

@@ -9,7 +9,6 @@ Source: buildkit `frontend/dockerfile/parser`, `shell`.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
@@ -19,6 +18,7 @@ from layerstore.containerfile.errors import ContainerfileError, Location, Unknow
 from layerstore.containerfile.flags import suggestion
 from layerstore.containerfile.instructions import NAMES, Heredoc
 from layerstore.errors import shown
+from layerstore.light_json import Reader, dumps
 from layerstore.oci.sha256 import sha256_hex
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -89,11 +89,11 @@ def parse_ast(text: str, file: str, memo: Memo | None = None) -> Ast:
 def _encoded(ast: Ast) -> str:
     """Return an Ast as JSON, without the name of the file."""
     nodes = [(node.at[1:], *node[1:]) for node in ast.nodes]
-    return json.dumps((nodes, ast.escape, ast.warnings))
+    return dumps((nodes, ast.escape, ast.warnings))
 
 
 def _decoded(known: str, file: str) -> Ast:
-    nodes, escape, warnings = json.loads(known)
+    nodes, escape, warnings = Reader(float).read(known)
     return Ast(
         [
             Node(

@@ -20,8 +20,6 @@ Source: moby `daemon/logger/jsonfilelog`, `daemon/logger/copier.go`.
 
 from __future__ import annotations
 
-import json
-import json.encoder
 import os
 import time
 from collections import deque
@@ -30,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerstore.errors import InvalidImage
+from layerstore.light_json import encode_basestring
 from layerstore.oci.timestamps import format_timestamp, parse_timestamp
 from unionfs.light_typing import Literal, NamedTuple
 
@@ -39,7 +38,7 @@ LONGEST = 16 << 10  # bytes of the command's output in one object
 Stream = Literal["stdout", "stderr"]
 
 # The part of json.dumps() that a line needs, which is several times faster alone.
-_quoted = json.encoder.encode_basestring
+_quoted = encode_basestring
 
 NAME = "log.json"
 _BEFORE = "log.1.json"
@@ -247,8 +246,10 @@ def _same(one: int, other: int) -> bool:
 
 
 def _entry(line: bytes) -> LogEntry | None:
+    from json import loads  # few commands read a log
+
     try:
-        match json.loads(line):
+        match loads(line):
             case {"log": str(text), "stream": "stdout" | "stderr" as stream, "time": str(at)}:
                 return LogEntry(parse_timestamp(at), stream, text)
     except (ValueError, RecursionError, InvalidImage):

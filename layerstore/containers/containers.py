@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import builtins
 import fcntl
-import json
 import os
 import re
 import stat
@@ -43,6 +42,7 @@ from layerstore.errors import (
 )
 from layerstore.images.images import Image, ImageStore
 from layerstore.layers import LayerStore
+from layerstore.light_json import dumps
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from layerstore.volumes import VolumeStore, VolumeUse
@@ -401,7 +401,7 @@ def _new_row(
         image=image,
         image_name=image_name,
         base=base,
-        config=json.dumps(config),  # in ASCII: a word may not be UTF-8
+        config=dumps(config),  # in ASCII: a word may not be UTF-8
         created_ns=time.time_ns(),
     )
 

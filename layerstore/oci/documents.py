@@ -14,11 +14,11 @@ docker-image-spec v1.2, manifest v2 schema 2.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from layerstore.errors import InvalidImage, UnknownMediaType, shown
+from layerstore.light_json import dumps
 from layerstore.oci.digest import Digest, chain_id, sha256_digest
 from layerstore.oci.json_values import JSON as JSON
 from layerstore.oci.json_values import Object as Object
@@ -91,7 +91,7 @@ class ImageConfig:
     @classmethod
     def of(cls, fields: Object) -> ImageConfig:
         """Write a configuration of `fields`; bytes that are not UTF-8 become U+FFFD, as in Go."""
-        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        text = dumps(fields, ascii_only=False, compact=True)
         return cls.parse(text.encode("utf-8", "surrogateescape").decode(errors="replace").encode())
 
     @property
@@ -290,7 +290,7 @@ class Manifest(NamedTuple):
             "config": config.as_json(),
             "layers": [layer.as_json() for layer in layers],
         }
-        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        data = dumps(fields, ascii_only=False, compact=True).encode()
         return cls(data, media_type, config, layers)
 
     @property

@@ -11,11 +11,11 @@ Source: RFC 8259; Go `encoding/json`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 
 from layerstore.errors import InvalidImage, LimitExceeded, shown
+from layerstore.light_json import Reader
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 Object = dict[str, JSON]
@@ -53,7 +53,7 @@ def parse_json(data: bytes, what: str) -> JSON:
 
 def loads(text: str | bytes) -> JSON:
     """Return the JSON value in `text`; raises ValueError, or RecursionError for deep nesting."""
-    found: JSON = json.loads(text, parse_constant=_constant, parse_float=_float, parse_int=_integer)
+    found: JSON = _READER.read(text)
     return found
 
 
@@ -106,3 +106,6 @@ def _integer(text: str) -> int:
     if len(text) > _LONGEST_INTEGER:
         raise ValueError(f"an integer of {len(text)} digits is too large")
     return int(text)
+
+
+_READER = Reader(_constant, _float, _integer)

@@ -10,7 +10,6 @@ Threading: one thread.
 
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
@@ -32,6 +31,7 @@ from layerstore.containerfile.instructions import (
 )
 from layerstore.containerfile.stage_state import StageState
 from layerstore.errors import StoreError, shown
+from layerstore.light_json import dumps
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from layerstore.oci.run_config import of_image
@@ -244,16 +244,14 @@ class Evaluation:
             else:
                 digest = self._content(run, mount.source)
                 content, seen[mount.source] = digest.key.hex(), digest.seen
-            return json.dumps(["bind", mount.target, mount.source, mount.read_only, content])
+            return dumps(["bind", mount.target, mount.source, mount.read_only, content])
         if isinstance(mount, CacheMount):
             first = self._origins.identity(mount.stage) if mount.stage else ""
-            return json.dumps(
-                ["cache", mount.target, mount.id, mount.read_only, first, mount.source]
-            )
+            return dumps(["cache", mount.target, mount.id, mount.read_only, first, mount.source])
         if isinstance(mount, SecretMount):
             owner = (mount.mode, mount.uid, mount.gid)
-            return json.dumps(["secret", mount.id, mount.target, mount.variable, *owner])
-        return json.dumps(["tmpfs", mount.target, mount.size])
+            return dumps(["secret", mount.id, mount.target, mount.variable, *owner])
+        return dumps(["tmpfs", mount.target, mount.size])
 
     def _content(self, run: Run, path: str) -> SourceDigest:
         tree = self._files.context
@@ -298,7 +296,7 @@ class Evaluation:
 
         definitions = []
         if name:
-            identity = f"{self._origins.identity(name)} {json.dumps(one.sources)}"
+            identity = f"{self._origins.identity(name)} {dumps(one.sources)}"
             definitions.append(keys.of_copy(one, workdir, identity))
         step = Step(shown_as, "", definitions, work, look, settle=settle)
         if not name:

@@ -10,10 +10,9 @@ Threading: immutable.
 
 from __future__ import annotations
 
-import json
-
 from layerstore.containerfile.instructions import Add, Copy, Run
 from layerstore.containerfile.stage_state import Program
+from layerstore.light_json import dumps
 from layerstore.oci.digest import Digest
 from layerstore.oci.documents import Object
 from layerstore.oci.run_config import RunConfig
@@ -31,7 +30,7 @@ class Definition(NamedTuple):
     def key(self, below: Digest | None, epoch_ns: int | None = None) -> str:
         """Return the key of the step on top of the chain `below`, for that SOURCE_DATE_EPOCH."""
         epoch = [] if epoch_ns is None else ["epoch", epoch_ns]
-        text = json.dumps([_VERSION, below or "", *self.words, *epoch])
+        text = dumps([_VERSION, below or "", *self.words, *epoch])
         return sha256_hex(text.encode())
 
 
@@ -44,7 +43,7 @@ def of_run(
         (
             "RUN",
             created_by,
-            json.dumps([program.argv, script, sorted(config.env)]),
+            dumps([program.argv, script, sorted(config.env)]),
             config.user,
             config.working_dir,
             run.network,
@@ -64,7 +63,7 @@ def of_copy(one: Copy | Add, workdir: str, sources: str) -> Definition:
             workdir,
             one.owner,
             one.mode,
-            json.dumps(one.exclude),
+            dumps(one.exclude),
             str(one.parents if isinstance(one, Copy) else one.unpack),
         )
     )
@@ -72,9 +71,9 @@ def of_copy(one: Copy | Add, workdir: str, sources: str) -> Definition:
 
 def of_workdir(path: str, created_by: str, before: Object) -> Definition:
     """Return the definition of a WORKDIR, whose directory is `path`."""
-    return Definition(("WORKDIR", path, created_by, json.dumps(before, sort_keys=True)))
+    return Definition(("WORKDIR", path, created_by, dumps(before, sort_keys=True)))
 
 
 def of_config(before: Object, created_by: str) -> Definition:
     """Return the definition of an instruction that changes the configuration `before`."""
-    return Definition(("CONFIG", json.dumps(before, sort_keys=True), created_by))
+    return Definition(("CONFIG", dumps(before, sort_keys=True), created_by))

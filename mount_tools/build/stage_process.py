@@ -11,7 +11,6 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +19,7 @@ from functools import partial
 
 from layerstore.containers.container import Container
 from layerstore.errors import NotFound, StoreError
+from layerstore.light_json import dumps
 from layerstore.oci.documents import Object
 from layerstore.store import Store
 from mount_tools.build.messages import (
@@ -235,9 +235,7 @@ class StageProcess:
 
         def work() -> None:
             with suppress(NotFound):
-                self._store.containers.update(
-                    self.container, auto_remove=0, config=json.dumps(config)
-                )
+                self._store.containers.update(self.container, auto_remove=0, config=dumps(config))
                 self._store.containers.finished(self.container, status)
 
         self._store.reserve.with_room(work)

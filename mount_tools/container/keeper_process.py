@@ -10,7 +10,6 @@ Threading: one thread, since it forks.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import select
 import signal
@@ -19,7 +18,8 @@ from contextlib import suppress
 from importlib import import_module
 
 from layerstore.errors import StoreError
-from layerstore.oci.json_values import Object
+from layerstore.light_json import dumps
+from layerstore.oci.json_values import Object, loads
 from mount_tools.container.handshake import REFUSED, CannotStart
 from mount_tools.container.process_title import show_as_keeper
 from mount_tools.daemon.after_fork import release_stdio
@@ -160,7 +160,7 @@ def _send_order(to: socket.socket, order: Order, fds: Sequence[int]) -> None:
 
     If the receiver has died, its report says so.
     """
-    data = json.dumps(order).encode()
+    data = dumps(order).encode()
     with to, suppress(BrokenPipeError, ConnectionResetError):
         sent = socket.send_fds(to, [data], fds)
         to.sendall(data[sent:])
@@ -177,7 +177,9 @@ def _receive_order(end: socket.socket) -> tuple[list[Any], list[int]]:
             data += piece
     for fd in fds:
         os.set_inheritable(fd, False)
-    return json.loads(data) if data else [], fds
+    fields = loads(data.decode()) if data else []
+    assert isinstance(fields, list)
+    return fields, fds
 
 
 def check_report(report: Report, whose: str) -> None:

@@ -14,13 +14,13 @@ Threading: one thread.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
 from layerstore.errors import StoreError
+from layerstore.light_json import dumps
 from mount_tools.container.root_options import Point
 from mount_tools.container.union_path import walk
 from unionfs import UnionConfig, UnionFs, open_union
@@ -48,7 +48,7 @@ def with_points(
     points = [*_OURS, *wanted]
     place = os.path.join(directory, _POINTS)
     diff, made = os.path.join(place, "diff"), os.path.join(place, _MADE_OF)
-    made_of = json.dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
+    made_of = dumps([_boot(), [os.fsdecode(path) for path in union.lowers], points])
     if _read(made) != made_of:
         # A container may have made some of it immutable.
         remove_tree(None, os.fsencode(place), protected=True)

@@ -11,13 +11,13 @@ one, waits for the end.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 
 from mount_tools.daemon.detach import WATCHED
 from mount_tools.daemon.signals import SignalHandler
 from mount_tools.daemon.transport import Running
 from unionfs.light_logging import Logger
+from unionfs.light_signal import signal
 
 log = Logger(__name__)
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 from collections.abc import Callable, Iterable
 from functools import partial
 
 from mount_tools.daemon.after_fork import close_all_but, forget_descriptors, release_stdio
 from mount_tools.daemon.report import Died, Failed, Live, Report, Reporter, receive
+from unionfs.light_signal import signal
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from mount_tools.mount.point import check_layers_apart, checked_mount_point, inh
 from unionfs import open_union
 from unionfs.errors import ConfigError, MountError, error_text
 from unionfs.light_logging import Logger
+from unionfs.light_signal import signal
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.scheduling import become_idle, idle_can_be_left, idle_is_free
 from unionfs.vfs import Filesystem, Notifier

@@ -10,11 +10,10 @@ umount2(2) returns.
 
 from __future__ import annotations
 
-import signal
-
 from mount_tools.mount.fuse import FuseMount
 from unionfs.errors import MountError
 from unionfs.light_logging import Logger
+from unionfs.light_signal import signal
 from unionfs.vfs import Filesystem
 
 log = Logger(__name__)
@@ -38,7 +37,9 @@ class SignalHandler:
         elif number == signal.SIGTERM and self._unmounted:
             self._abort()
         else:
-            log.info("%s: unmounting %s", signal.Signals(number).name, self._mount.point)
+            from signal import Signals  # enum, which a mount does without
+
+            log.info("%s: unmounting %s", Signals(number).name, self._mount.point)
             self.unmount()
             if self._unmounted:
                 self._tell_holders()

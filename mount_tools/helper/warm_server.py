@@ -19,7 +19,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +29,7 @@ from mount_tools.daemon.detach import Serve, run_child, serve_and_report
 from mount_tools.daemon.report import Reporter
 from mount_tools.helper.warm_client import PROOF, SO_PEERPIDFD, Here, describe_peer
 from unionfs import light_socket as socket
+from unionfs.light_signal import signal
 from unionfs.light_typing import TYPE_CHECKING
 from unionfs.syscalls.children import keep_no_zombies
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from enum import Enum
 
 from mount_tools.mount.id_maps import parse_id, parse_id_map
 from mount_tools.mount.mount_options import MountOptions
@@ -37,6 +36,7 @@ from mount_tools.mount.option_table import (
     known_names,
 )
 from unionfs import MAX_LOWERS, Atime, OverrideStat, RedirectDir, UnionConfig, WhiteoutForm
+from unionfs.light_enum import Enum
 from unionfs.light_typing import TYPE_CHECKING, TypeVar
 from unionfs.syscalls.mount import (
     MS_NOATIME,

@@ -21,8 +21,8 @@ OURS = ("layerstore", "mount_tools", "unionfs")
 # that the command needs it: most belong in a function, or in the keeper.
 RUN = {
     "": "layerstore mount_tools unionfs",
-    "layerstore": "blobs containers db errors given_file images layer_uses layers light_pathlib "
-    "oci store user volumes",
+    "layerstore": "blobs containers db errors given_file images layer_uses layers light_json "
+    "light_pathlib oci store user volumes",
     "layerstore.containers": "container containers names",
     "layerstore.db": "container_table database durability file_locks foundation image_table "
     "layer_table leases processes reserve schema staging volume_table",
@@ -38,7 +38,7 @@ RUN = {
     "keeper_process limits mount_words process_title rights signals start "
     "sub_ids terminal user_namespace viewer",
     "mount_tools.daemon": "after_fork detach report",
-    "unionfs": "errors lazy_names light_logging light_socket light_typing syscalls",
+    "unionfs": "errors lazy_names light_logging light_signal light_socket light_typing syscalls",
     "unionfs.syscalls": "libc mount namespaces openat2 removal signalfd",
 }
 KEPT = ("mount_tools.pyunion", *OF_BOTH, "mount_tools.container.keeper_process")
@@ -62,16 +62,16 @@ SLOW = {
 }
 MORE = {
     "client": {"_ctypes", "collections", "contextlib", "enum", "functools", "re", "types"},
-    "mount": {"inspect", "json", "layerstore", "pathlib", "re", "socket", "sqlite3"},
+    "mount": {"enum", "inspect", "json", "layerstore", "pathlib", "re", "socket", "sqlite3"},
     "run": {
-        *("dataclasses", "datetime", "hashlib", "inspect", "selectors", "socket", "typing"),
+        *("dataclasses", "datetime", "hashlib", "inspect", "json", "selectors", "socket", "typing"),
         *("unionfs.core.union", "urllib.parse"),
     },
-    "keeper": {"dataclasses", "hashlib", "inspect", "selectors", "socket", "typing"},
+    "keeper": {"dataclasses", "hashlib", "inspect", "json", "selectors", "socket", "typing"},
     "help": {"inspect", "layerstore.store", "pathlib", "sqlite3"},
     "images": {
-        *("ctypes", "dataclasses", "datetime", "hashlib", "inspect", "socket", "typing"),
-        *("unionfs.core.union", "urllib.parse"),
+        *("ctypes", "dataclasses", "datetime", "hashlib", "inspect", "json", "socket"),
+        *("typing", "unionfs.core.union", "urllib.parse"),
     },
     "build": {"dataclasses", "datetime", "e2b_dockerfile_utils", "hashlib", "inspect", "typing"},
     "packer": {"bz2", "dataclasses", "gzip", "inspect", "isal", "lzma", "pyfuse3"},

@@ -143,3 +143,46 @@ def test_the_rest_is_plain() -> None:
 def test_typing_is_not_imported() -> None:
     code = "import sys, unionfs.light_typing; sys.exit('typing' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=DEADLINE).returncode == 0
+
+
+def test_the_first_tuples_are_as_those_after_them() -> None:
+    class Fresh(NamedTuple):
+        one: int
+        two: str = "b"
+
+    class Beneath(Fresh):
+        def __new__(cls, one: int) -> Beneath:
+            return super().__new__(cls, one, two="c")
+
+    for number in range(50):
+        assert Fresh(number) == (number, "b")
+        assert Fresh(two="x", one=number) == Fresh(number, "x") == (number, "x")
+        made = Beneath(number)
+        assert made == (number, "c") and type(made) is Beneath
+
+
+@pytest.mark.parametrize("before", [0, 50])
+@pytest.mark.parametrize(
+    ("values", "named"), [((), {}), ((1, "b", 3), {}), ((1,), {"one": 1}), ((1,), {"three": 3})]
+)
+def test_wrong_arguments_are_refused(
+    values: tuple[typing.Any, ...], named: dict[str, typing.Any], before: int
+) -> None:
+    class Fresh(NamedTuple):
+        one: int
+        two: str = "b"
+
+    for number in range(before):
+        Fresh(number)
+    with pytest.raises(TypeError, match=r"Fresh\.__new__\(\)"):
+        Fresh(*values, **named)
+    assert Fresh(1) == (1, "b")
+
+
+def test_a_class_is_not_compiled_for_its_first_tuples() -> None:
+    class Rare(NamedTuple):
+        one: int
+
+    before = Rare.__new__
+    assert Rare(1) == Rare(one=1) and Rare.__new__ is before
+    assert len({Rare(number) for number in range(50)}) == 50 and Rare.__new__ is not before

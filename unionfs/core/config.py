@@ -9,8 +9,7 @@ Source: overlayfs.rst; fuse-overlayfs(1) for the id mappings.
 
 from __future__ import annotations
 
-import enum
-
+from unionfs.light_enum import Enum
 from unionfs.light_typing import NamedTuple
 
 # Kernel overlayfs allows 500 (fs/overlayfs/params.h OVL_MAX_STACK), so an image may have
@@ -18,7 +17,7 @@ from unionfs.light_typing import NamedTuple
 MAX_LOWERS = 512
 
 
-class WhiteoutForm(enum.Enum):
+class WhiteoutForm(Enum):
     """How a deletion is written into the upper; all forms are always read."""
 
     AUTO = "auto"  # CHAR where mknod allows it, else XATTR
@@ -27,7 +26,7 @@ class WhiteoutForm(enum.Enum):
     AUFS = "aufs"  # empty file .wh.NAME
 
 
-class Atime(enum.Enum):
+class Atime(Enum):
     """When reading a file of the upper changes its atime; see mount(8)."""
 
     NOATIME = "noatime"  # never
@@ -35,7 +34,7 @@ class Atime(enum.Enum):
     STRICTATIME = "strictatime"  # always
 
 
-class RedirectDir(enum.Enum):
+class RedirectDir(Enum):
     """What renaming a lower or merged directory does, and whether redirects are followed."""
 
     ON = "on"  # renames write redirects
@@ -44,7 +43,7 @@ class RedirectDir(enum.Enum):
     OFF = "off"  # the same as FOLLOW, as with the kernel module's default settings
 
 
-class OverrideStat(enum.Enum):
+class OverrideStat(Enum):
     """Whether owners and modes are in an attribute of each file, and in which."""
 
     NONE = "0"

@@ -17,7 +17,6 @@ and the `parent`, `name`, `real` of the files in it).  `unionfs.core` has the lo
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 import stat
@@ -27,6 +26,7 @@ from collections.abc import Iterator
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.whiteout import INO_SHIFT
 from unionfs.errors import fs_error
+from unionfs.light_enum import Enum, auto
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.types import NodeId, StIno
 
@@ -169,14 +169,14 @@ class File(Node):
         return 0 <= self.found_size < SMALL
 
 
-class Found(enum.Enum):
+class Found(Enum):
     """Where a directory has a name, and so where to look and how to make or remove it."""
 
-    ABSENT = enum.auto()  # nothing to look at; make it in the upper directory itself
-    WHITED_OUT = enum.auto()  # nothing to look at; make it in place of the whiteout
-    UPPER = enum.auto()  # look in the upper; remove it and nothing shows
-    UPPER_OVER_LOWER = enum.auto()  # look in the upper; replace it by a whiteout
-    LOWER = enum.auto()  # look in the lowers; copy it up to change it, add a whiteout to remove it
+    ABSENT = auto()  # nothing to look at; make it in the upper directory itself
+    WHITED_OUT = auto()  # nothing to look at; make it in place of the whiteout
+    UPPER = auto()  # look in the upper; remove it and nothing shows
+    UPPER_OVER_LOWER = auto()  # look in the upper; replace it by a whiteout
+    LOWER = auto()  # look in the lowers; copy it up to change it, add a whiteout to remove it
 
 
 # An attribute of an enum takes longer to read, and every lookup returns one of these.

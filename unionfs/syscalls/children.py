@@ -6,9 +6,9 @@ Source: sigaction(2) "SA_NOCLDWAIT".  Unlike to ignore SIGCHLD, which a child in
 
 from __future__ import annotations
 
-import signal
 import struct
 
+from unionfs.light_signal import signal
 from unionfs.syscalls.libc import fail, libc
 
 _ACTION = struct.Struct("@P128siP")  # struct sigaction of the C library, and its sigset_t

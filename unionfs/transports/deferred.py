@@ -16,9 +16,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from _queue import SimpleQueue  # the module queue imports more, and makes classes
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
 
 from unionfs.interrupts import Caller, working_for
 from unionfs.light_logging import Logger

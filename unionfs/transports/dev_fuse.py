@@ -155,7 +155,7 @@ class Connection:
                 queue.join()
             self._queues = []
             self._without_rings("the kernel does not offer it")
-        log.info("FUSE 7.%d, %s", self.session.minor, str(flags.name).lower())
+        log.info("FUSE 7.%d, %s", self.session.minor, abi.init_names(flags).lower())
         os.write(self._fd, reply)
         for queue in self._queues:
             queue.start(

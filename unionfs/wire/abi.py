@@ -6,8 +6,9 @@ layouts are defined here and only here.
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
 from struct import Struct
+
+from unionfs.light_enum import IntEnum
 
 MAJOR = 7
 MINOR = 45
@@ -72,8 +73,8 @@ def opcode_name(opcode: int) -> str:
         return f"opcode {opcode}"
 
 
-class Init(IntFlag):
-    """Flags of INIT; those from bit 32 on are in flags2 (7.36)."""
+class Init:
+    """Flags of INIT, plain numbers; those from bit 32 on are in flags2 (7.36)."""
 
     ASYNC_READ = 1 << 0
     ATOMIC_O_TRUNC = 1 << 3
@@ -100,6 +101,11 @@ class Init(IntFlag):
     NO_EXPORT_SUPPORT = 1 << 38
     ALLOW_IDMAP = 1 << 40
     OVER_IO_URING = 1 << 41
+
+
+def init_names(flags: int) -> str:
+    """Return the names of flags of INIT, with | between."""
+    return "|".join(name for name, flag in vars(Init).items() if name.isupper() and flags & flag)
 
 
 # fuse_setattr_in.valid

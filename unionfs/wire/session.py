@@ -163,7 +163,7 @@ class Session:
 
     def __init__(self, fs: DirectFilesystem, terms: Terms) -> None:
         self.terms = terms
-        self.flags = Init(0)
+        self.flags = 0
         self.minor = 0
         self.counts = [0] * _OPCODES
         self._forget = fs.forget
@@ -213,7 +213,7 @@ class Session:
             (flags2,) = abi.INIT_IN_FLAGS2.unpack_from(request, at + abi.INIT_IN.size)
             offered |= flags2 << 32
         self.minor = min(minor, abi.MINOR)
-        self.flags = Init(self._wanted() & offered)
+        self.flags = self._wanted() & offered
         self._inodes.extended = bool(self.flags & Init.SETXATTR_EXT)
         if self.flags & Init.NO_OPEN_SUPPORT:
             self._files.open_nothing()
@@ -245,7 +245,7 @@ class Session:
         return abi.OUT_HEADER.pack(abi.OUT_HEADER.size + len(body), 0, unique) + body
 
     def _wanted(self) -> int:
-        wanted = int(_ALWAYS)
+        wanted = _ALWAYS
         if not self.terms.counts_reads:
             wanted |= Init.NO_OPENDIR_SUPPORT
         if self.terms.acl:

@@ -5,11 +5,11 @@ Source: moby `daemon/list.go`, `container/state.go:String()`.
 
 from __future__ import annotations
 
-import json
 import time
 
 from layerstore.containers.container import Container
 from layerstore.errors import StoreError
+from layerstore.light_json import dumps
 from layerstore.oci.durations import SECOND
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
@@ -27,7 +27,7 @@ def command_line(container: Container) -> str:
 
 def quoted(text: str) -> str:
     """Return `text` between double quotes, control characters escaped."""
-    return json.dumps(text, ensure_ascii=False)
+    return dumps(text, ascii_only=False)
 
 
 def state_of(container: Container) -> str:

@@ -7,9 +7,9 @@ Source: Go `fmt/print.go`, `encoding/json/encode.go`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
+from layerstore.light_json import dumps
 from mount_tools.cli.errors import TemplateError
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ def go_json(value: Value) -> str:
     """
     row = isinstance(value, Row)
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=row)
+        text = dumps(value, ascii_only=False, compact=True, sort_keys=row)
     except RecursionError:
         raise TemplateError("value is nested too deeply to be printed as JSON") from None
     text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

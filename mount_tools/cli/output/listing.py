@@ -11,7 +11,6 @@ bytes and RFC 3339 times; its field names are stable.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -73,5 +72,7 @@ def as_json(rows: Iterable[Mapping[str, Value]]) -> str:
 
     Bytes of a file name that are not UTF-8 become \\udc80 to \\udcff, as Python reads them.
     """
-    text = json.dumps(list(rows), indent=2, ensure_ascii=False)
+    from json import dumps  # few listings
+
+    text = dumps(list(rows), indent=2, ensure_ascii=False)
     return _NOT_UTF8.sub(lambda match: f"\\u{ord(match.group()):04x}", text) + "\n"

@@ -27,7 +27,7 @@ def test_values_are_the_words_of_the_option(kind: type[enum.Enum]) -> None:
         assert getattr(parse_options([words], privileged=True).union, name) is member
 
 
-@pytest.mark.parametrize("atime", Atime)
+@pytest.mark.parametrize("atime", [*Atime])
 def test_atime_is_named_as_in_mount(atime: Atime) -> None:
     words = f"lowerdir=l,upperdir=u,workdir=w,{atime.value}"
     assert parse_options([words], privileged=True).union.atime is atime
