@@ -14,7 +14,6 @@ Source: moby `daemon/pause.go`, `daemon/unpause.go`, `daemon/kill.go`; cgroup-v2
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 from layerstore.containers.container import Container
 from layerstore.db.processes import ProcessId, status_of
 from layerstore.errors import Conflict, StoreError
+from layerstore.light_json import Reader, dumps
 from mount_tools.container import cgroup
 from mount_tools.container.members import members
 from unionfs.light_typing import NamedTuple
@@ -142,7 +142,7 @@ def _stop(init: ProcessId) -> None:
 
 
 def _mark(directory: Path, container: Container, group: Path | None) -> None:
-    text = json.dumps([container.pid, container.pid_start, group and os.fspath(group)])
+    text = dumps([container.pid, container.pid_start, group and os.fspath(group)])
     (directory / _MARK).write_text(text)
 
 
@@ -155,7 +155,7 @@ def _pause_of(container: Container) -> _Pause | None:
     except OSError:
         return None
     try:
-        pid, start, path = json.loads(text)
+        pid, start, path = Reader(float).read(text)
     except (ValueError, TypeError):
         return None  # it was being written
     if (pid, start) != (container.pid, container.pid_start):

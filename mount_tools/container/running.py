@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import os
 
 from layerstore.containers.container import Container
 from layerstore.db.processes import ProcessId
 from layerstore.errors import Conflict
+from mount_tools.daemon.detach import ended_within
 from mount_tools.mount.table import device_on
 
 PATIENCE_DETACHED = 2.0  # seconds for a daemon to end whose mount was unmounted already
@@ -34,11 +35,12 @@ def _is_ending(container: Container) -> bool:
 
 def wait_for_end(process: ProcessId, seconds: float) -> bool:
     """Wait at most `seconds` for the end of `process`; tell whether it has ended."""
-    end = time.monotonic() + seconds
-    pause = 0.001
-    while process.alive():
-        if time.monotonic() > end:
-            return False
-        time.sleep(pause)
-        pause = min(pause * 2, 0.05)
-    return True
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # Another process may have its pid by now.
+        return not process.alive() or ended_within(pidfd, seconds)
+    finally:
+        os.close(pidfd)

@@ -10,7 +10,6 @@ from layerstore.containers.container import Container
 from layerstore.errors import Busy
 from layerstore.oci.run_config import RunConfig
 from layerstore.store import Store
-from mount_tools.container.mount import unmount_container
 from mount_tools.container.pausing import resume
 from mount_tools.container.running import wait_for_end
 from mount_tools.container.signals import signal_number
@@ -18,7 +17,7 @@ from mount_tools.container.silent_keeper import hung_text, wake
 
 _SECONDS_TO_DIE = 10.0
 SECONDS_TO_NOTE = 10.0
-_LOOK = 0.01
+_FIRST_LOOK, _LONGEST = 0.0005, 0.01  # seconds between two looks
 
 
 def stop_container(store: Store, container: Container, seconds: float | None = None) -> None:
@@ -46,7 +45,7 @@ def stop_container(store: Store, container: Container, seconds: float | None = N
 
 def _wait_for_note(store: Store, container: Container) -> None:
     """Wait until the process that ran it records how it ended, unless it was killed too."""
-    end = time.monotonic() + SECONDS_TO_NOTE
+    end, pause = time.monotonic() + SECONDS_TO_NOTE, _FIRST_LOOK
     while store.containers.exists(container.id):
         now = store.containers.get(container.id)
         if now.finished_ns is not None:
@@ -58,7 +57,8 @@ def _wait_for_note(store: Store, container: Container) -> None:
                     f"container {container.name} was killed, but its end is not recorded: {text}"
                 )
             return
-        time.sleep(_LOOK)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST)
 
 
 def end_container(store: Store, container: Container) -> None:
@@ -66,6 +66,8 @@ def end_container(store: Store, container: Container) -> None:
     if container.mount_point is None:
         stop_container(store, container, 0)
         return
+    from mount_tools.container.mount import unmount_container  # few containers are mounted
+
     try:
         unmount_container(container, detach=True)
     except Busy:

@@ -52,6 +52,9 @@ STARTS = {
     "keeper": (*KEPT, RUN_KEEPER.module, *RUN_KEEPER.others),
     "help": (*CLI, "mount_tools.cli.help_pages", "mount_tools.cli.summaries"),
     "images": (*CLI, "mount_tools.cli.commands.images_cmd"),
+    "rm": (*CLI, "mount_tools.cli.commands.rm_cmd"),
+    "stop": (*CLI, "mount_tools.cli.commands.kill_cmd"),
+    "template": (*CLI, "mount_tools.cli.gotemplate.template"),
     "build": (*CLI, "mount_tools.cli.commands.build_cmd"),
     "packer": ("layerstore.layer.pack",),
 }
@@ -73,6 +76,9 @@ MORE = {
         *("ctypes", "dataclasses", "datetime", "hashlib", "inspect", "json", "socket"),
         *("typing", "unionfs.core.union", "urllib.parse"),
     },
+    "rm": {"json", "mount_tools.container.mount", "mount_tools.mount.options", "socket"},
+    "stop": {"json", "mount_tools.container.mount", "mount_tools.mount.options", "socket"},
+    "template": {"dataclasses", "inspect", "json", "sqlite3"},
     "build": {"dataclasses", "datetime", "e2b_dockerfile_utils", "hashlib", "inspect", "typing"},
     "packer": {"bz2", "dataclasses", "gzip", "inspect", "isal", "lzma", "pyfuse3"},
 }

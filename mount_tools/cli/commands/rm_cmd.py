@@ -11,7 +11,6 @@ from mount_tools.cli.complete import named
 from mount_tools.cli.invocation import Invocation, say
 from mount_tools.container.cgroup import release
 from mount_tools.container.pausing import is_paused
-from mount_tools.container.stopping import end_container
 from mount_tools.container.user_namespace import read_all
 
 
@@ -58,6 +57,8 @@ def _end(store: Store, names: tuple[str, ...]) -> set[str]:
     If one cannot be ended, its removal reports that.  Returns the names of those whose keepers
     remove them, as `run --rm` asks.
     """
+    from mount_tools.container.stopping import end_container  # not for one that has ended
+
     going = set()
     for name in names:
         with suppress(StoreError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from mount_tools.cli.errors import TemplateError
 from mount_tools.cli.gotemplate.printf import sprintf
@@ -24,7 +23,7 @@ from mount_tools.cli.gotemplate.values import (
     truth,
     type_name,
 )
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -35,8 +34,7 @@ Callee: TypeAlias = Callable[..., Value]
 MAX_PAD = 1_000_000
 
 
-@dataclass(frozen=True)
-class Builtin:
+class Builtin(NamedTuple):
     """A function and the Go types of its parameters; `rest` says that more may follow."""
 
     call: Callee

@@ -16,10 +16,9 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from mount_tools.cli.errors import TemplateError
-from unionfs.light_typing import TYPE_CHECKING
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import NoReturn, TypeAlias
@@ -27,21 +26,18 @@ if TYPE_CHECKING:
 Constant: TypeAlias = "str | int | float | bool | None"
 
 
-@dataclass(frozen=True)
-class Literal:
+class Literal(NamedTuple):
     value: Constant
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """`.A.B`; no names stand for the dot itself."""
 
     names: tuple[str, ...]
     columns: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(NamedTuple):
     """`$x.A.B`; the name is empty for `$`."""
 
     name: str
@@ -49,14 +45,12 @@ class Variable:
     columns: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(NamedTuple):
     name: str
     column: int
 
 
-@dataclass(frozen=True)
-class Nested:
+class Nested(NamedTuple):
     """`(pipeline).A.B`."""
 
     pipe: Pipe
@@ -67,8 +61,7 @@ class Nested:
 Operand: TypeAlias = "Literal | Field | Variable | Function | Nested"
 
 
-@dataclass(frozen=True)
-class Pipe:
+class Pipe(NamedTuple):
     """Commands, each of which gets the value of the one before as its last argument.
 
     The variables in `declared` get the value of the last command; `assigns` says that they
@@ -80,18 +73,15 @@ class Pipe:
     assigns: bool
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     pipe: Pipe
 
 
-@dataclass(frozen=True)
-class Branch:
+class Branch(NamedTuple):
     """`if`, `range` or `with`."""
 
     keyword: str
@@ -133,8 +123,7 @@ _ESCAPE = re.compile(
 _LETTERS = dict(zip('abfnrtv\\"', '\a\b\f\n\r\t\v\\"', strict=True))
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     kind: str
     text: str
     column: int
