@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import os
 import struct
+from time import monotonic
+
+# A thread that did not load what it opened so many times in a row is not looked at for so long.
+SURE, SURE_S = 8, 1.0
 
 _AT_BASE = 7
 
@@ -41,6 +45,38 @@ def is_loading(pid: int) -> bool:
     except OSError:
         return False
     return base != 0 and 0 <= int(call.rpartition(b" ")[2], 16) - base < _LOADER_SIZE
+
+
+class LoaderWatch:
+    """Tells whether threads are in their dynamic loader, and looks less at one that reads on.
+
+    A look takes longer than the rest of an open, and a program that reads all files, as tar does,
+    opens many libraries and loads none.  If such a program loads one after all, the kernel has
+    that library in its page cache once more: nothing else depends on the answer.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        # The thread that was looked at last, how often in a row it did not load, and until when
+        # that is enough.  One value, since several threads ask.
+        self._last = (-1, 0, 0.0)
+
+    def is_loading(self, pid: int) -> bool:
+        """Do as the function `is_loading`, but see above."""
+        last, times, until = self._last
+        if last != pid:
+            times = 0
+        elif times >= SURE and monotonic() < until:
+            return False
+        loading = is_loading(pid)
+        self._last = (pid, 0, 0.0) if loading else (pid, times + 1, monotonic() + SURE_S)
+        return loading
+
+    def executes(self, pid: int) -> None:
+        """Note that thread `pid` is about to execute a program, whose loader comes next."""
+        if self._last[0] == pid:
+            self._last = (-1, 0, 0.0)
 
 
 def loader_base(auxv: bytes) -> int:

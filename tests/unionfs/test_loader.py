@@ -12,7 +12,25 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.mounts import DEADLINE, require_root, wait_until
-from unionfs.loader import StillRunning, is_loading, loader_base
+from unionfs.loader import SURE, SURE_S, LoaderWatch, StillRunning, is_loading, loader_base
+
+READER, LOADER = 11, 22  # threads
+
+
+class Looks:
+    """Stands for looks at threads, of which `loading` are in their loader, at the time `now`."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.loading: set[int] = set()
+        self.running = False
+        self.now = 100.0
+
+    def is_loading(self, pid: int) -> bool:
+        self.seen.append(pid)
+        if self.running:
+            raise StillRunning
+        return pid in self.loading
 
 
 @pytest.fixture
@@ -92,3 +110,57 @@ def runs(pid: int) -> bool:
 )
 def test_the_place_of_the_loader_is_read_for_32_bits_too(auxv: bytes, base: int) -> None:
     assert loader_base(auxv) == base
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    looks = Looks()
+    monkeypatch.setattr("unionfs.loader.is_loading", looks.is_loading)
+    monkeypatch.setattr("unionfs.loader.monotonic", lambda: looks.now)
+    return looks
+
+
+def test_a_thread_that_reads_libraries_as_data_is_not_looked_at_each_time(looks: Looks) -> None:
+    watch = LoaderWatch()
+    assert not any(watch.is_loading(READER) for _ in range(100))
+    assert looks.seen == [READER] * SURE
+    looks.now += SURE_S
+    assert not any(watch.is_loading(READER) for _ in range(100))
+    assert looks.seen == [READER] * (SURE + 1)
+
+
+def test_a_thread_that_loads_is_looked_at_each_time(looks: Looks) -> None:
+    watch = LoaderWatch()
+    looks.loading = {LOADER}
+    assert all(watch.is_loading(LOADER) for _ in range(2 * SURE))
+    assert len(looks.seen) == 2 * SURE
+
+
+def test_what_one_thread_does_says_nothing_about_another(looks: Looks) -> None:
+    watch = LoaderWatch()
+    looks.loading = {LOADER}
+    for _ in range(2 * SURE):
+        watch.is_loading(READER)
+    assert watch.is_loading(LOADER)
+
+
+def test_a_thread_that_read_and_then_executes_a_program_is_looked_at_again(looks: Looks) -> None:
+    watch = LoaderWatch()
+    for _ in range(2 * SURE):
+        watch.is_loading(READER)
+    looks.loading = {READER}
+    watch.executes(LOADER)
+    assert not watch.is_loading(READER)
+    watch.executes(READER)
+    assert watch.is_loading(READER)
+
+
+def test_a_thread_that_runs_still_says_nothing(looks: Looks) -> None:
+    watch = LoaderWatch()
+    looks.running = True
+    for _ in range(2 * SURE):
+        with pytest.raises(StillRunning):
+            watch.is_loading(READER)
+    looks.running = False
+    looks.loading = {READER}
+    assert watch.is_loading(READER)

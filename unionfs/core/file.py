@@ -375,9 +375,9 @@ def _content_in_memory(state: State, node: File, size: int) -> bytearray | None:
         return None
     try:
         st = os.fstat(fd)
-        if st.st_ino != node.rino or stat.S_IFMT(st.st_mode) != node.kind:
+        if (st.st_ino, st.st_size) != (node.rino, size) or stat.S_IFMT(st.st_mode) != node.kind:
             return None
-        buffer = bytearray(size + 1)
+        buffer = bytearray(size)
         if os.preadv(fd, [buffer], 0, os.RWF_NOWAIT) != size:
             return None
         if not buffer[0]:  # nothing of a hole is anything else
@@ -388,7 +388,6 @@ def _content_in_memory(state: State, node: File, size: int) -> bytearray | None:
         return None
     finally:
         os.close(fd)
-    del buffer[size:]
     return buffer
 
 

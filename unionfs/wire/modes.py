@@ -36,7 +36,7 @@ from contextlib import suppress
 
 from unionfs.errors import fs_error
 from unionfs.light_typing import Protocol
-from unionfs.loader import StillRunning, is_loading
+from unionfs.loader import LoaderWatch, StillRunning
 from unionfs.types import FMODE_EXEC, Backing, Fh, NodeId
 from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
@@ -178,6 +178,7 @@ class Modes:
         self._keep = keep
         self._pass_all = pass_all
         self.backings: Backings | None = None
+        self._loaders = LoaderWatch()
         self.lock = threading.Lock()
         self._closed = threading.Condition(self.lock)
         self._waiting = 0  # how many threads wait for `_closed`
@@ -457,7 +458,10 @@ class Modes:
 
         Raises `StillRunning`.
         """
-        return bool(flags & FMODE_EXEC) or is_loading(request.pid)
+        if flags & FMODE_EXEC:
+            self._loaders.executes(request.pid)
+            return True
+        return self._loaders.is_loading(request.pid)
 
     def _use_of(self, backing: Backing, flags: int, request: Request) -> Use:
         """Return what an OPEN opens a lower file as; raises `Defer` and `StillRunning`."""

@@ -193,7 +193,7 @@ def test_what_is_executed_and_no_program_is_cached(kernel: Kernel) -> None:
 def test_a_library_is_passed_through_to_while_it_is_loaded(
     program: NodeId, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unionfs.wire.modes.is_loading", lambda pid: True)
+    monkeypatch.setattr("unionfs.loader.is_loading", lambda pid: True)
     fh, flags, _ = kernel.open(program, os.O_RDONLY)
     assert flags == PASSTHROUGH
     kernel.release(program, fh)
@@ -212,7 +212,7 @@ def test_it_is_asked_once_what_a_program_is_opened_as(
         asked.append(pid)
         return loading
 
-    monkeypatch.setattr("unionfs.wire.modes.is_loading", noted)
+    monkeypatch.setattr("unionfs.loader.is_loading", noted)
     kernel = Kernel(fs, Terms(backings=Table(), cache=given))
     program = kernel.nodeid(ROOT_NODEID, b"big")
     assert bool(kernel.open(program, os.O_RDONLY)[1] & abi.FOPEN_PASSTHROUGH) is loading
@@ -232,7 +232,7 @@ def test_a_thread_that_runs_still_is_waited_for(
             raise StillRunning
         return True
 
-    monkeypatch.setattr("unionfs.wire.modes.is_loading", soon_asleep)
+    monkeypatch.setattr("unionfs.loader.is_loading", soon_asleep)
     with pytest.raises(Defer):
         kernel.open(program, os.O_RDONLY, wait=False)
     fh, flags, _ = kernel.open(program, os.O_RDONLY)
