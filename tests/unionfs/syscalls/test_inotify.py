@@ -11,7 +11,7 @@ from tests.helpers.mounts import require_root, run
 from unionfs.syscalls.inotify import EndWatch
 
 
-def test_it_ends_with_its_last_user(tmp_path: Path) -> None:
+def test_a_watch_ends_with_its_last_user(tmp_path: Path) -> None:
     require_root()
     run("mount", "-t", "tmpfs", "none", tmp_path)
     root = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)

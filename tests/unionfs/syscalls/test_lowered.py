@@ -109,7 +109,7 @@ def test_a_thread_started_by_a_lowered_one_is_lowered_too() -> None:
     assert in_thread(parent) == (False, True)
 
 
-def test_who_cannot_lower_it_for_good_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lowering_fails_if_capabilities_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     require_root()
     monkeypatch.setattr(lowered, "keep_capabilities", lambda: False)
     assert in_thread(lambda: (lower_thread(), keeps_suid())) == (False, True)

@@ -20,7 +20,9 @@ ASK = "from unionfs.syscalls.privilege import has_machine_caps; print(has_machin
         (["setpriv", "--bounding-set=-sys_admin"], "False"),
     ],
 )
-def test_who_rules_the_machine(prefix: list[str], answer: str) -> None:
+def test_root_of_the_machine_is_told_from_root_of_a_namespace(
+    prefix: list[str], answer: str
+) -> None:
     require_root()
     done = subprocess.run(
         [*prefix, sys.executable, "-c", ASK],

@@ -97,7 +97,7 @@ def test_a_thread_waits_for_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("uid", "possible"), [(0, True), (65534, False)])
-def test_who_can_leave_idle(uid: int, possible: bool) -> None:
+def test_sched_idle_can_be_left_only_with_the_right(uid: int, possible: bool) -> None:
     """A thread that cannot stays idle."""
     require_root()
     code = f"""if True:

@@ -93,7 +93,9 @@ def test_which_ext4_keeps_the_order_of_names_and_inodes(
 @pytest.mark.parametrize(
     ("kind", "size"), [("xfs", 320 << 20), ("btrfs", 320 << 20), ("tmpfs", 1 << 20)]
 )
-def test_others_keep_it_always(tmp_path: Path, kind: str, size: int) -> None:
+def test_filesystems_other_than_ext4_count_as_journalled(
+    tmp_path: Path, kind: str, size: int
+) -> None:
     require_root()
     if kind != "tmpfs" and shutil.which(f"mkfs.{kind}") is None:
         pytest.skip(f"mkfs.{kind} is not here")
