@@ -125,7 +125,7 @@ def test_what_cannot_be_mounted_is_left_out(
     )
 
 
-def test_it_says_why_there_is_no_floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_floor_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_root()
     monkeypatch.setattr(copy_floor, "PROGRAM", tmp_path / "none")
     monkeypatch.setenv("PATH", str(tmp_path))

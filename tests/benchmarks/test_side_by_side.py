@@ -39,7 +39,7 @@ MAKERS: Makers[str, Subject] = {
 }
 
 
-def test_who_begins_changes_with_the_round(
+def test_the_first_subject_changes_with_the_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken: Taken = {"row": {}}

@@ -54,13 +54,13 @@ def test_what_is_staged_ahead_in_these_scenarios_is_used(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("scenario", IN_PLACE, ids=str)
-def test_so_it_does_where_names_cannot_be_exchanged(bench: Bench, scenario: Scenario) -> None:
+def test_a_crash_where_names_cannot_be_exchanged(bench: Bench, scenario: Scenario) -> None:
     with without_exchange():
         _check_all_crashes(bench, scenario)
 
 
 @pytest.mark.parametrize("scenario", OVER_DEVICES, ids=str)
-def test_so_it_does_with_whiteouts_of_another_filesystem(bench: Bench, scenario: Scenario) -> None:
+def test_a_crash_with_whiteouts_of_another_filesystem(bench: Bench, scenario: Scenario) -> None:
     with without_exchange():
         _check_all_crashes(replace(bench, given=DEVICES), scenario)
 

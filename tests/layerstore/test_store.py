@@ -28,7 +28,7 @@ from tests.helpers.mounts import require_root
 A, B = {"a": b"1"}, {"b": b"22"}
 
 
-def test_store_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_of_the_store_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYUNION_ROOT", "/somewhere")
     assert default_root() == Path("/somewhere")
     monkeypatch.delenv("PYUNION_ROOT")

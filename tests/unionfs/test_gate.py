@@ -52,7 +52,7 @@ def test_a_lane_waits_for_a_closed_gate() -> None:
     assert lane.busy == 1
 
 
-def test_who_passes_is_waited_for_unless_outside() -> None:
+def test_a_pause_waits_for_threads_inside_and_not_for_those_outside() -> None:
     gate = Gate()
     steps = [threading.Event() for _ in range(3)]
     entered = threading.Event()

@@ -44,7 +44,7 @@ def test_an_image_without_a_name(store: Store, tmp_path: Path, pack: type[bytes]
     assert manifest.data == files["manifest.json"]
 
 
-def test_it_may_be_in_a_tar(store: Store) -> None:
+def test_the_directory_may_be_in_a_tar(store: Store) -> None:
     assert len(load(store, io.BytesIO(tar_of(directory(BASE))))) == 1
 
 

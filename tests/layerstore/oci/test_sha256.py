@@ -12,7 +12,7 @@ from layerstore.oci.sha256 import sha256_hex, sha256_of
 
 
 @pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 4096, (1 << 17) - 1, 1 << 17, 1 << 20])
-def test_it_is_that_of_hashlib(size: int) -> None:
+def test_digests_are_those_of_hashlib(size: int) -> None:
     data = bytes(number % 251 for number in range(size))
     assert sha256_hex(data) == hashlib.sha256(data).hexdigest()
 

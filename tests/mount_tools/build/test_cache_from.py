@@ -43,7 +43,7 @@ def test_the_next_step_is_found_if_all_before_is_the_same() -> None:
     assert last is not None and last.diff_id is None and last.chain == chain_of(BASE, TOP)
 
 
-def test_it_is_not_if_anything_differs() -> None:
+def test_a_step_is_not_taken_if_anything_differs() -> None:
     whole = image("ENV a", "RUN b")
     assert find_in_images([whole], made(image()), "RUN b") is None
     assert find_in_images([whole], made(image("ENV x")), "RUN b") is None

@@ -51,7 +51,7 @@ def test_what_it_finds_comes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
                 made.find("x")
 
 
-def test_it_ends_when_it_is_closed_and_a_dead_one_is_an_error(
+def test_a_finder_ends_when_it_is_closed_and_a_dead_one_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with finder(monkeypatch) as made:

@@ -26,7 +26,7 @@ def fork(_: int, work: Callable[[], NoReturn]) -> int:
 
 
 @pytest.mark.parametrize("of_root", [True, False])
-def test_it_is_process_1_and_its_status_is_that_of_our_child(
+def test_the_work_is_process_1_and_its_status_is_that_of_our_child(
     monkeypatch: pytest.MonkeyPatch, of_root: bool
 ) -> None:
     require_root()

@@ -26,7 +26,7 @@ def test_a_command_that_does_not_exist_is_said(store: Store) -> None:
     assert ran.broke.text == "unable to find user nobody-here: no matching entries in passwd file"
 
 
-def test_what_it_leaves_running_ends_with_it(store: Store) -> None:
+def test_processes_that_a_run_leaves_end_with_it(store: Store) -> None:
     # The next command sees its own processes only: the shell, which is process 1, and ps.
     ran = run_stage(store, [sh("sleep 1000 & sleep 1000 & true"), sh("ps -o pid,comm; true")])
     assert ran.output.split() == [b"PID", b"COMMAND", b"1", b"busybox", b"2", b"ps"], ran.output
@@ -44,7 +44,7 @@ def test_without_network_there_is_the_loopback_only(store: Store) -> None:
     assert names == [b"lo"]
 
 
-def test_it_holds_no_descriptor_of_ours(store: Store) -> None:
+def test_a_run_holds_no_descriptor_of_ours(store: Store) -> None:
     ran = run_stage(store, [sh("ls /proc/self/fd")])
     assert ran.output.split() == [b"0", b"1", b"2", b"3"]  # the last is the directory itself
 

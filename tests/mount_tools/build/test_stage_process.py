@@ -77,7 +77,7 @@ def test_a_program_with_the_setuid_bit_ends_with_it(
     assert not any(line in one for one in commands())
 
 
-def test_it_runs_as_long_as_its_process(store: Store) -> None:
+def test_a_stage_counts_as_running_as_long_as_its_process(store: Store) -> None:
     seen = []
 
     def look(process: StageProcess) -> None:

@@ -63,7 +63,7 @@ def errno_in_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_it_is_made_once_and_then_kept(
+def test_the_filter_is_made_once_and_then_kept(
     tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = str(tmp_path)

@@ -12,7 +12,7 @@ from tests.helpers.mounts import DEADLINE
 SCRIPT = "while :; do echo up; sleep 0.05; done"
 
 
-def test_who_waits_is_told_although_the_keeper_is_killed(containers: Containers) -> None:
+def test_a_follower_sees_the_end_although_the_keeper_is_killed(containers: Containers) -> None:
     containers.ok("run", "-d", "--name", "box", "busy:1", "sh", "-c", SCRIPT)
     waiting = containers.start("wait", "box")
     following = containers.start("logs", "-f", "box")

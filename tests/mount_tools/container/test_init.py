@@ -144,7 +144,7 @@ def begin(root: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., 
     assert str(root) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_it_begins_step_by_step_and_ends_as_its_command(
+def test_init_begins_step_by_step_and_ends_as_its_command(
     begin: Callable[..., Box], root: Path
 ) -> None:
     box = begin("echo $$; hostname; ls -d /proc/self /dev/null; exit 7")
@@ -175,7 +175,7 @@ def test_process_1_gets_only_the_signals_that_it_handles(begin: Callable[..., Bo
 
 @pytest.mark.parametrize("steps", [0, 1])
 @pytest.mark.parametrize("init", [True, False])
-def test_it_ends_with_silence(
+def test_init_runs_no_command_if_a_message_does_not_come(
     begin: Callable[..., Box], root: Path, steps: int, init: bool
 ) -> None:
     """Whichever message does not come: no command runs."""

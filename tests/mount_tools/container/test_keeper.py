@@ -119,7 +119,7 @@ def test_a_viewer_that_reads_nothing_slows_the_command_and_one_that_goes_does_no
         assert first.wait(DEADLINE) == 3
 
 
-def test_who_follows_the_log_is_told_of_lines_and_of_the_end(tmp_path: Path) -> None:
+def test_a_follower_of_the_log_gets_its_lines_and_the_end(tmp_path: Path) -> None:
     with kept(tmp_path, "read line; echo said; exit 2") as first:
         assert first.stdin is not None
         follower = viewer(tmp_path, output=False)

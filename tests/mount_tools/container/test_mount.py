@@ -95,7 +95,7 @@ def test_a_link_in_place_of_its_mount_point_is_not_followed(
         assert wait_for_end(ProcessId(now.pid or 0, now.pid_start or 0), 60)
 
 
-def test_it_is_mounted_once(store: Store, container: Container, point: Path) -> None:
+def test_a_container_is_mounted_once(store: Store, container: Container, point: Path) -> None:
     with mounted(store, container, point) as found:
         with pytest.raises(Conflict, match=f"mounted on {point}: unmount it first"):
             mount_container(store, container, str(point))

@@ -92,7 +92,7 @@ def test_what_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     assert listing(layer) == ["sys"]
 
 
-def test_it_is_made_once_and_anew_for_other_layers(tmp_path: Path) -> None:
+def test_the_lower_of_mount_points_is_made_once_and_anew_for_other_layers(tmp_path: Path) -> None:
     require_root()
     layer = layer_on(tmp_path, {}, HOSTS)
     assert layer is not None

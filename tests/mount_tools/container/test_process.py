@@ -70,14 +70,14 @@ def launched(
     )
 
 
-def test_it_begins_with_its_own_environment_and_nothing_of_ours() -> None:
+def test_a_command_begins_with_its_own_environment_and_nothing_of_ours() -> None:
     done = launched("env", environment=("A=1", "B=", "A=2", "=x", "C"))
     assert sorted(done.stdout.splitlines()) == ["A=2", "B=", "C=", "HOME=/root", f"PATH={PATH}"]
     done = launched("env", environment=("PATH=/usr/bin", "HOME=/h"))
     assert sorted(done.stdout.splitlines()) == ["HOME=/h", "PATH=/usr/bin"]
 
 
-def test_it_begins_where_and_as_whom_it_is_to(tmp_path: Path) -> None:
+def test_a_command_begins_in_its_directory_and_as_its_user(tmp_path: Path) -> None:
     wanted = tmp_path / "not/there"
     done = launched("sh", "-c", "pwd; umask; id -u; id -g; id -G", directory=str(wanted))
     assert done.stdout.splitlines() == [str(wanted), "0022", "0", "0", "0"]
@@ -85,13 +85,13 @@ def test_it_begins_where_and_as_whom_it_is_to(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["1234", "56", "56"]
 
 
-def test_it_ignores_no_signal() -> None:
+def test_a_command_ignores_no_signal() -> None:
     status = launched("cat", "/proc/self/status").stdout.splitlines()
     assert signal_masks(status)["SigIgn"] == 0
     assert launched("sh", "-c", "kill -USR1 $$").returncode == 256 - signal.SIGUSR1
 
 
-def test_it_has_the_capabilities_of_a_container_and_no_others() -> None:
+def test_a_command_has_the_capabilities_of_a_container_and_no_others() -> None:
     lines = launched("cat", "/proc/self/status", restricted=True).stdout.splitlines()
     found = {line.split()[0]: int(line.split()[1], 16) for line in lines if line.startswith("Cap")}
     assert found["CapBnd:"] == found["CapEff:"] == found["CapPrm:"] == 0xA00425FB

@@ -20,7 +20,7 @@ print(os.access("/proc/self/exe", os.W_OK), name == os.path.basename(sys.orig_ar
 """
 
 
-def test_it_begins_again_with_the_same_words(tmp_path: Path) -> None:
+def test_the_program_begins_again_with_the_same_words(tmp_path: Path) -> None:
     require_root()
     (tmp_path / "script").write_text(SCRIPT)
     done = subprocess.run(

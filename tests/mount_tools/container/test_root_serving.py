@@ -81,7 +81,9 @@ def test_its_process_has_room_for_many_files_before_it_has_threads(
 
 
 @pytest.mark.parametrize("transport", ["dev_fuse", "pyfuse3"])
-def test_it_is_served_until_it_is_unmounted(store: Store, box: Container, transport: str) -> None:
+def test_a_root_is_served_until_it_is_unmounted(
+    store: Store, box: Container, transport: str
+) -> None:
     if transport == "pyfuse3":
         pytest.importorskip("pyfuse3")
     point = box.directory / "merged"

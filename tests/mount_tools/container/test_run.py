@@ -58,7 +58,9 @@ def test_a_start_that_is_cut_short_is_an_error(
 
 
 @pytest.mark.parametrize("step", ["send:Begun", "expect:Recorded", "execve"])
-def test_so_it_is_in_the_foreground_and_for_start(containers: Containers, step: str) -> None:
+def test_a_start_cut_short_is_an_error_in_the_foreground_and_for_start(
+    containers: Containers, step: str
+) -> None:
     containers.ok("create", "--name", "box", "busy:1", "echo", "ran")
     stop_at(containers, step, "killed")
     done = containers("start", "box")
@@ -83,7 +85,9 @@ def test_a_keeper_that_is_killed_takes_the_command_along(
 @pytest.mark.parametrize(
     "step", ["sent:Begun", "live", "expect:Recorded", "execve", "report:keeper"]
 )
-def test_so_it_is_without_an_init(containers: Containers, step: str) -> None:
+def test_a_keeper_that_is_killed_takes_a_command_without_init_along(
+    containers: Containers, step: str
+) -> None:
     stop_at(containers, step, "killed")
     done = containers("run", "-d", "--init=false", "--name", "box", "busy:1", "echo", "ran")
     assert done.returncode == 125 and done.stdout == "", done

@@ -39,12 +39,12 @@ def root(tmp_path: Path) -> Iterator[int]:
         ("4242:adm", Identity(4242, 4, (4,), "/")),
     ],
 )
-def test_who_a_user_is(root: int, user: str, who: Identity) -> None:
+def test_users_and_groups_are_found_by_name_and_number(root: int, user: str, who: Identity) -> None:
     assert identity(root, user) == who
 
 
 @pytest.mark.parametrize("user", ["nobody", "bob:nogroup", "99999999999", "-1", "0:99999999999"])
-def test_who_is_not_there(root: int, user: str) -> None:
+def test_a_user_that_is_not_there_is_an_error(root: int, user: str) -> None:
     with pytest.raises(StoreError):
         identity(root, user)
 

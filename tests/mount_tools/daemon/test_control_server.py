@@ -38,7 +38,7 @@ def test_a_process_of_a_container_is_not_answered(union: Union, path: Path) -> N
     assert ask(path, GetStatus()).pid == union.pid
 
 
-def test_it_goes_with_the_mount(union: Union, path: Path) -> None:
+def test_the_server_ends_with_the_mount(union: Union, path: Path) -> None:
     union.unmount()
     assert not path.exists()
     with pytest.raises(NoMount):

@@ -16,7 +16,7 @@ from mount_tools.daemon.control_socket import listen
 from tests.helpers.mounts import DEADLINE, helper_environment
 
 
-def test_it_is_for_its_owner_whatever_the_umask(tmp_path: Path) -> None:
+def test_the_socket_is_for_its_owner_whatever_the_umask(tmp_path: Path) -> None:
     deep = tmp_path / ("long" * 30)  # more than the 108 bytes of an address
     deep.mkdir()
     before = os.umask(0)

@@ -44,7 +44,7 @@ def test_a_stranger_has_another_root_and_pid_namespace(
     assert found is (namespace and root)
 
 
-def test_who_has_ended_is_a_stranger(tmp_path: Path) -> None:
+def test_a_peer_that_has_ended_is_a_stranger(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.fspath(tmp_path / "socket"))
         listener.listen()

@@ -19,7 +19,7 @@ FOR_MOUNT8 = {
 
 
 @pytest.mark.parametrize("name", sorted(known_names() - FOR_MOUNT8))
-def test_it_names_every_option(name: str) -> None:
+def test_the_help_names_every_option(name: str) -> None:
     assert re.search(rf"(?<![\w+]){re.escape(name)}(?![\w+])", usage())
 
 
@@ -32,7 +32,7 @@ def test_every_flag_is_one_that_the_command_takes_and_the_reverse() -> None:
     assert set(TAKEN) - described == {"--options"}
 
 
-def test_it_fits_a_terminal() -> None:
+def test_the_help_fits_a_terminal() -> None:
     lines = usage().splitlines()
     assert max(map(len, lines)) <= 79
     assert not any(line != line.rstrip() for line in lines)

@@ -427,7 +427,7 @@ def _helper(listener: light_socket.socket) -> Helper:
     return Helper(at, listener, lambda program, arguments: None)
 
 
-def test_it_ends_when_nobody_asks(
+def test_the_server_ends_when_no_request_comes(
     listening: light_socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warm_server, "IDLE", 0.01)
@@ -440,7 +440,7 @@ def test_a_socket_has_one_helper(listening: light_socket.socket) -> None:
     assert warm_server.listen(listening.getsockname()) is None
 
 
-def test_it_ends_when_its_code_has_changed(
+def test_the_server_ends_when_its_code_has_changed(
     listening: light_socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("mount_tools.made")

@@ -77,7 +77,7 @@ def wait(ready: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_it_is_so_far_ahead_of_a_program_and_no_farther(union: UnionFs, reader: Reader) -> None:
+def test_reading_stays_within_a_distance_of_the_program(union: UnionFs, reader: Reader) -> None:
     (*_,) = union.listdir(ROOT_NODEID, 0)
     wait(lambda: len(reader.read) == ahead.MOST + 1)  # the root too
     wait(lambda: not reader.threads[0].is_alive())  # it had nothing to do for a while
@@ -165,7 +165,7 @@ def test_far_down_in_a_tree_the_top_of_it_is_kept(
     union.close()
 
 
-def test_it_begins_when_more_was_waited_than_neighbours_take(
+def test_reading_ahead_begins_when_more_was_waited_than_neighbours_take(
     lower: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "COLD_NS", 10)

@@ -201,7 +201,7 @@ def test_too_few_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (1024, 100, 100),
     ],
 )
-def test_so_many_directories_are_kept_open(
+def test_the_number_of_directories_kept_open_is_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, open_dirs: int | None, kept: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))

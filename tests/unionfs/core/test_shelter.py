@@ -39,7 +39,9 @@ def staged(tmp_path: Path) -> list[str]:
     return os.listdir(tmp_path / "work/work")
 
 
-def test_it_is_read_and_written_and_gone_when_closed(fs: UnionFs, tmp_path: Path) -> None:
+def test_a_sheltered_file_is_read_and_written_and_gone_when_closed(
+    fs: UnionFs, tmp_path: Path
+) -> None:
     files = [opened(fs, b"%d" % number) for number in range(3)]
     for number in range(3):
         fs.unlink(ROOT_NODEID, b"%d" % number)

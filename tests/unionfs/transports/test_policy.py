@@ -42,7 +42,9 @@ def test_only_who_may_leave_idle_does(
 
 
 @pytest.mark.usefixtures("chosen")
-def test_it_is_away_for_twice_as_long_if_it_has_to_again_soon(clock: list[float]) -> None:
+def test_sched_idle_is_left_for_twice_as_long_if_that_is_needed_again_soon(
+    clock: list[float],
+) -> None:
     policy, lasted = Policy(), []
     for pause in (0.1, 0.1, 0.1, 0.1, 10.0, 0.0):
         begin = clock[0]

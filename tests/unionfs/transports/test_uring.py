@@ -56,14 +56,16 @@ def test_a_ring_for_each_cpu(layers: HandmadeLayers) -> None:
             assert {cpu for cpus in pinned for cpu in cpus} == set(os.sched_getaffinity(0))
 
 
-def test_a_kernel_without_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_io_uring_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(uring, "SWITCH", str(tmp_path / "none"))
     with pytest.raises(OSError, match=r"this kernel has no FUSE over io_uring \(Linux 6\.14\)"):
         uring.open_queues()
 
 
 @pytest.mark.usefixtures("switched_off")
-def test_switched_off_it_is_done_without(layers: HandmadeLayers) -> None:
+def test_io_uring_that_is_switched_off_is_not_used(layers: HandmadeLayers) -> None:
     layers.layer()
     options = ["transport=dev_fuse", "io_uring=auto"]
     with mounted_union(layers.stack, layers.upper, layers.work, options) as union:
@@ -80,7 +82,7 @@ def _that_requires_it(layers: HandmadeLayers) -> tuple[bytes, Path]:
 
 
 @pytest.mark.usefixtures("switched_off")
-def test_switched_off_it_cannot_be_required(layers: HandmadeLayers) -> None:
+def test_io_uring_that_is_switched_off_cannot_be_required(layers: HandmadeLayers) -> None:
     words, point = _that_requires_it(layers)
     done = run(*helper_command("-f", "-o", words, point), env=helper_environment(), check=False)
     assert done.returncode == 32
@@ -160,7 +162,7 @@ def _threads(pid: int) -> int:
 
 
 @pytest.mark.usefixtures("switched_off")
-def test_switched_off_while_a_mount_starts(layers: HandmadeLayers) -> None:
+def test_io_uring_switched_off_while_a_mount_starts(layers: HandmadeLayers) -> None:
     """The mount goes on over /dev/fuse, with all its readers."""
     (layers.layer() / "dir").mkdir()
     with _switched_off_later(layers, b"io_uring=off") as (point, pid, _):
@@ -177,7 +179,9 @@ def test_switched_off_while_a_mount_starts(layers: HandmadeLayers) -> None:
 
 
 @pytest.mark.usefixtures("switched_off")
-def test_switched_off_while_a_mount_starts_that_requires_it(layers: HandmadeLayers) -> None:
+def test_io_uring_switched_off_while_a_mount_starts_that_requires_it(
+    layers: HandmadeLayers,
+) -> None:
     words, point = _that_requires_it(layers)
     command = (sys.executable, "-c", _SWITCHED_OFF_LATER, "-f")
     try:

@@ -45,7 +45,7 @@ def test_what_another_program_was_just_told_is_forgotten(fs: UnionFs) -> None:
     assert cache.forgotten == [d], "nobody was told anything since"
 
 
-def test_so_is_what_a_listing_of_the_parent_told(fs: UnionFs) -> None:
+def test_attributes_from_a_listing_of_the_parent_are_forgotten_too(fs: UnionFs) -> None:
     kernel, cache, d = _with_cache(fs)
     args = abi.READ_IN.pack(0, 0, 65536, 0, 0, 0, 0)
     assert kernel.ask(Opcode.READDIRPLUS, ROOT_NODEID, args, pid=1)
@@ -131,7 +131,7 @@ def _ask_many(kernel: Kernel, nodeid: NodeId) -> None:
 
 @pytest.mark.parametrize("change", _CHANGES)
 @pytest.mark.parametrize("ask", [_ask, _ask_more, _list, _ask_many])
-def test_so_is_what_the_kernel_does_not_guard_itself(
+def test_changes_after_which_the_kernel_only_forgets_send_a_notice(
     fs: UnionFs,
     ask: Callable[[Kernel, NodeId], None],
     change: Callable[[Kernel, NodeId], None],

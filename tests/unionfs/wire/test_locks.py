@@ -84,7 +84,7 @@ def test_both_inodes_of_a_file_have_one_lock(
     kernel.flock(new, 2, EX)
 
 
-def test_who_waits_gets_the_lock(kernel: Locking, file: NodeId) -> None:
+def test_a_waiting_caller_gets_the_lock(kernel: Locking, file: NodeId) -> None:
     kernel.flock(file, 1, EX, waits=True)
     wanted = abi.LK_IN.pack(0, 2, 0, 0, EX, 0, abi.LK_FLOCK)
     with pytest.raises(Defer):
@@ -107,7 +107,7 @@ def test_a_signal_ends_the_wait(kernel: Locking, file: NodeId) -> None:
     kernel.flock(file, 3, EX)
 
 
-def test_who_is_killed_unnoticed_does_not_wait_on(
+def test_a_caller_that_is_killed_unnoticed_stops_waiting(
     kernel: Locking, file: NodeId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Caller, "is_ending", lambda caller: True)
@@ -117,7 +117,7 @@ def test_who_is_killed_unnoticed_does_not_wait_on(
         kernel.flock(file, 2, EX, waits=True)
 
 
-def test_only_so_many_wait(
+def test_the_number_of_waiting_callers_is_limited(
     fs: UnionFs, kernel: Locking, file: NodeId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others get an error, so that there is a thread for the one who unlocks."""

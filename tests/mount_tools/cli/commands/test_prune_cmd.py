@@ -28,7 +28,7 @@ ASKED = "Are you sure you want to continue? [y/N] "
         ),
     ],
 )
-def test_it_asks_and_takes_only_yes(cli: Cli, words: tuple[str, ...], warning: str) -> None:
+def test_prune_asks_and_takes_only_yes(cli: Cli, words: tuple[str, ...], warning: str) -> None:
     assert cli.ok(*words, given="n\n") == f"WARNING! {warning}{ASKED}"
     assert cli.ok(*words, given="y\n") == f"WARNING! {warning}{ASKED}{NOTHING}"
     assert cli.ok(*words, "-f") == NOTHING

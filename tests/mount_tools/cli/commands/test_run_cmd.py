@@ -48,7 +48,7 @@ def test_the_command_sees_the_image_and_nothing_else(containers: Containers) -> 
         (["/etc"], 126, "Permission denied"),
     ],
 )
-def test_it_ends_as_its_command_does(
+def test_run_exits_with_the_status_of_its_command(
     containers: Containers, command: list[str], status: int, says: str
 ) -> None:
     done = containers("run", "--rm", "busy:1", *command)
@@ -75,7 +75,7 @@ def test_user_directory_and_volumes(containers: Containers, tmp_path: Path) -> N
     assert (shared / "out").read_text() == "1\n"
 
 
-def test_it_cannot_reach_the_host(containers: Containers) -> None:
+def test_a_container_cannot_reach_the_host(containers: Containers) -> None:
     script = (
         "mount -t tmpfs none /tmp; mknod /tmp/sda b 8 0 && cat /tmp/sda; "
         "echo x > /proc/sys/kernel/hostname; cat /etc/hosts; cat /nosuch"
