@@ -139,6 +139,11 @@ class Store:
         return PartialBlobs(self.root / "partial")
 
     @property
+    def build_caches(self) -> Path:
+        """The directory of what RUN --mount=type=cache shows; see `layerstore.build_caches`."""
+        return self.root / "build-cache"
+
+    @property
     def remote(self) -> RemoteTable:
         """What is known of layers in registries."""
         from layerstore.db.remote_table import RemoteTable

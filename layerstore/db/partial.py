@@ -107,17 +107,9 @@ class PartialBlobs:
         """
         return sum(self._remove_free(path, older_ns, dry_run=dry_run) for path in self.all())
 
-    def unclaimed(self) -> list[Path]:
-        """Return the files that no process has claimed: begun downloads, and what kills left."""
-        return [path for path in self.all() if is_ours(path.name) and self._is_free(path)]
-
     def strangers(self) -> list[Path]:
         """Return what is there that nothing of a store made."""
         return [path for path in self.all() if not is_ours(path.name)]
-
-    def _is_free(self, path: Path) -> bool:
-        with self._looked_at(path) as fd:
-            return fd is not None
 
     def _remove_free(self, path: Path, older_ns: int = 0, *, dry_run: bool = False) -> int:
         """Remove the file if it is not claimed; return the bytes that this frees."""

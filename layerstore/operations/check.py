@@ -11,8 +11,8 @@ something may be lost or wrong; what a killed process left over is harmless.
 - images: the configuration exists and names the same layers as the row, which exist.
 - containers: the directory exists, and so do the layers beneath it.
 - volumes: the directory exists, and the first content was moved in completely.
-- leftovers: layers, blobs, directories and staging that no row or lease names; downloads that
-  were begun; files of others among ours.
+- leftovers: layers, blobs, directories and staging that no row or lease names; files of others
+  among ours.  A begun download is none: the next pull goes on with it, and a prune removes it.
 
 Other processes may work in the store meanwhile.  If something is removed while it is
 checked, that is no finding, and neither is anything that they lease.
@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from layerstore import build_caches
 from layerstore.errors import DigestMismatch, InvalidImage, NotFound, StoreError
 from layerstore.layer.index import compare, read_index
 from layerstore.layer.tar_split import archive_size
@@ -293,12 +294,13 @@ def _strays(store: Store) -> Iterator[Finding]:
         yield Finding("directory", os.fspath(path.relative_to(store.root)), problem, harmless=True)
     for path in store.staging.leftovers():
         yield Finding("staging", f"staging/{path.name}", "was left behind", harmless=True)
-    for path in store.partial.unclaimed():
-        problem = "was begun to be fetched: a pull goes on with it, and `pyunion prune` removes it"
-        key = f"partial/{path.name}"
-        yield Finding("staging", key, problem, harmless=True, repairable=False)
 
 
 def strangers(store: Store) -> list[Path]:
-    """Return what lies among blobs, downloads and the files of layers and is none of them."""
-    return [*store.blobs.strangers(), *store.layers.strangers(), *store.partial.strangers()]
+    """Return what lies among blobs, downloads, caches and the files of layers and is none."""
+    return [
+        *store.blobs.strangers(),
+        *store.layers.strangers(),
+        *store.partial.strangers(),
+        *build_caches.strangers(store.build_caches),
+    ]

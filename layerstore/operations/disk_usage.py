@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from layerstore import build_caches
+from layerstore.diff.tree_walk import tree_size
 from layerstore.oci.digest import Digest
 from unionfs.light_typing import TYPE_CHECKING
 
@@ -56,7 +58,8 @@ class VolumeUsage:
 class Usage:
     """What the store holds.  `layers_size` counts each layer once.
 
-    Layers that only the build cache needs are in `builds_size` and not in `layers_size`;
+    Layers that only the build cache needs are in `builds_size` and not in `layers_size`, and so
+    are the directories of RUN --mount=type=cache;
     `builds` counts its steps, `builds_active` those whose layers are needed otherwise.
     """
 
@@ -148,7 +151,8 @@ def usage(store: Store) -> Usage:
         ),
         builds=len(steps),
         builds_active=sum(1 for top in steps if top is not None and top not in cached),
-        builds_size=sum(layers[chain].size for chain in cached),
+        builds_size=sum(layers[chain].size for chain in cached)
+        + sum(tree_size(path) for path in build_caches.all_of(store.build_caches)),
         blobs_size=sum(store.blobs.size(digest) for digest in store.blobs.all()),
         volumes=[
             VolumeUsage(

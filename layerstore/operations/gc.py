@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from layerstore import build_caches
 from layerstore.errors import Conflict, NotFound
 from layerstore.images.filters import has_labels
 from layerstore.images.removal import ImageRemoval, Removed
@@ -186,7 +187,8 @@ def prune(
     """Remove the containers that do not run, then images as `prune_images` does, and leftovers.
 
     The build cache is among what `prune_images` removes, unless there are labels to have.
-    With `volumes` the volumes go too that no container uses then.
+    With `all_unused` the directories of RUN --mount=type=cache are, too.  With `volumes` the
+    volumes go too that no container uses then.
     """
     containers = prune_containers(store, which, dry_run=dry_run)
     with ExitStack() as stack:
@@ -203,6 +205,10 @@ def prune(
         )
         pruned = prune_volumes(store, which, dry_run=dry_run) if volumes else Pruned()
     freed = images.freed + containers.freed + pruned.freed
+    if all_unused and not (which.labels or which.without):
+        freed += build_caches.prune(
+            store.build_caches, store.staging, which.until_ns, dry_run=dry_run
+        )
     freed += store.partial.sweep(dry_run=True) if dry_run else collect(store).freed
     return Pruned(images.images, containers.containers, pruned.volumes, freed)
 

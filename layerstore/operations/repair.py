@@ -225,8 +225,6 @@ class _Repairs:
         return self._set_aside(self._store.root / finding.key) if finding.key in strays else None
 
     def _staging(self, finding: Finding) -> Repair | None:
-        if not finding.repairable:
-            return None
         self._store.staging.sweep()
         there = os.path.lexists(self._store.root / finding.key)
         return None if there else Repair(True, "removed")

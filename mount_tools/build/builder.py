@@ -329,7 +329,7 @@ class Builder:
         around = Surroundings(
             Reached(self._files.context, roots, directory),
             output,
-            self._store.root / "build-cache",
+            self._store.build_caches,
             settings.secrets,
             settings.epoch_ns,
             settings.network,

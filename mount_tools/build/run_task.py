@@ -7,13 +7,13 @@ Threading: one thread, in the stage's process.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from layerstore.build_caches import claimed
 from layerstore.containerfile.errors import ContainerfileError
 from layerstore.containerfile.instructions import (
     BindMount,
@@ -25,7 +25,6 @@ from layerstore.containerfile.instructions import (
 )
 from layerstore.containerfile.stage_state import SCRIPT_DIRECTORY, Program
 from layerstore.db.beside import NewDirectory
-from layerstore.oci.sha256 import sha256_hex
 from mount_tools.build.attach import Attached, Bind, Scratch, Secret, Tmpfs
 from mount_tools.build.run_step import run_step
 from mount_tools.build.sources import copy_whole
@@ -127,27 +126,10 @@ def _attached(
 @contextmanager
 def _cache(mount: CacheMount, around: Surroundings) -> Iterator[str]:
     """Yield the directory of a cache; unless it is shared, no other RUN uses it meanwhile."""
-    name = sha256_hex(os.fsencode(mount.id))[:32]
-    number = 0
-    while True:
-        path = around.caches / (name if not number else f"{name}-{number}")
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if mount.sharing == "private":
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    number += 1
-                    continue
-            elif mount.sharing == "locked":
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.is_dir():
-                _new_cache(mount, path, around)
-            yield os.fspath(path)
-            return
-        finally:
-            os.close(lock)
+    with claimed(around.caches, mount.id, mount.sharing) as path:
+        if not path.is_dir():
+            _new_cache(mount, path, around)
+        yield os.fspath(path)
 
 
 def _new_cache(mount: CacheMount, path: Path, around: Surroundings) -> None:

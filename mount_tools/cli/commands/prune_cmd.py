@@ -23,6 +23,7 @@ from unionfs.light_typing import TypeVar
 
 DANGLING = "all dangling images"
 UNUSED = "all images without at least one container associated to them"
+CACHES = "  - all caches that builds have filled by RUN --mount=type=cache\n"
 UNUSED_VOLUMES = "  - all volumes not used by at least one container\n"
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
@@ -41,7 +42,9 @@ def _flags(function: Decorated) -> Decorated:
 
 
 @framework.command("Remove stopped containers, unused images and layers")
-@framework.flag("-a", "--all", says="Remove all unused images, not just dangling ones")
+@framework.flag(
+    "-a", "--all", says="Remove all unused images, not just dangling ones, and caches of builds"
+)
 @framework.flag("--volumes", says="Remove volumes that no container uses, too")
 @_flags
 def prune(
@@ -54,6 +57,7 @@ def prune(
         f"{UNUSED_VOLUMES if volumes else ''}"
         f"  - {UNUSED if all else DANGLING}\n"
         "  - all layers and blobs that are not needed\n"
+        f"{CACHES if all else ''}"
     )
     if not (force or dry_run or confirmed(warning)):
         return

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from layerstore import Image, Store
+from layerstore.build_caches import claimed
 from layerstore.operations import gc
+from layerstore.operations.disk_usage import usage
 from tests.helpers.images import add_image, add_layer, some_digest
 
 A, B, C, D = {"a": b"1"}, {"b": b"x" * 20}, {"c": b"y" * 300}, {"d": b"z" * 4000}
@@ -149,3 +151,14 @@ def test_work_grows_with_the_names_of_an_image_and_not_with_their_square(
         steps.append(done)
         assert len(store.images.all()) == used * len(steps)
     assert steps[1] < 6 * steps[0]
+
+
+def test_caches_of_builds_go_with_all_that_is_unused(store: Store) -> None:
+    with claimed(store.build_caches, "/c", "shared") as cache:
+        cache.mkdir()
+        (cache / "file").write_bytes(b"x" * 1000)
+    assert usage(store).builds_size == 1000
+    assert gc.prune(store).freed == 0
+    assert gc.prune(store, all_unused=True, dry_run=True).freed == 1000
+    assert gc.prune(store, all_unused=True).freed == 1000
+    assert usage(store).builds_size == 0
