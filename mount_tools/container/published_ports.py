@@ -39,6 +39,10 @@ class Published(NamedTuple):
             f"{address}:{ports}->{ports}/{self.protocol}" for address in self.addresses
         )
 
+    def has(self, first: int, last: int, protocol: str) -> bool:
+        """Tell whether one of these ports is from `first` to `last`."""
+        return self.protocol == protocol and first <= self.last and self.first <= last
+
     @property
     def bindings(self) -> dict[str, list[JSON]]:
         """As docker records it, by port and protocol."""
@@ -84,6 +88,17 @@ def parse_published(text: str, *, network: bool) -> Published:
     address = found["address"]
     addresses = (address.strip("[]"),) if address else _BY_DEFAULT
     return Published(addresses, numbers[0], numbers[-1], found["protocol"] or "tcp")
+
+
+def port_range(text: str) -> tuple[int, int, str]:
+    """Return the first and the last port and the protocol of `PORT[-PORT][/PROTOCOL]`.
+
+    Raises StoreError.  Source: moby `daemon/list.go:portOp()`.
+    """
+    found = re.fullmatch(rf"{_RANGE}(?:/([a-z]+))?", text)
+    if found is None:
+        raise StoreError(f"Invalid filter 'publish={shown(text)}': write PORT[-PORT][/PROTOCOL]")
+    return int(found[1]), int(found[2] or found[1]), found[3] or "tcp"
 
 
 def bindings_of(texts: Iterable[str], *, network: bool) -> Object:

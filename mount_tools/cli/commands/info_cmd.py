@@ -92,10 +92,12 @@ def show(
 
     `plain` are values as the lines show them.
     """
+    from textwrap import dedent
+
     if template and template != "json":
         say(Template(template).render(found))
     elif json or template:
-        say(as_json([found]).removeprefix("[\n").removesuffix("\n]\n"))
+        say(dedent(as_json([found]).removeprefix("[\n").removesuffix("\n]\n")))
     else:
         width = max(map(len, found)) + 2
         lines = {**found, **(plain or {})}

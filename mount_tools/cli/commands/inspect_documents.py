@@ -37,6 +37,28 @@ if TYPE_CHECKING:
 DRIVER = "pyunion"
 LOCAL = "local"  # the driver of every volume
 NO_TIME = "0001-01-01T00:00:00Z"
+# What a container's HostConfig has of the flags that were not given; a list of docker's may be
+# null too.
+_NOT_GIVEN: dict[str, Value] = {
+    "Binds": [],
+    "PortBindings": {},
+    "VolumesFrom": [],
+    "CapAdd": [],
+    "CapDrop": [],
+    "Dns": [],
+    "DnsOptions": [],
+    "DnsSearch": [],
+    "ExtraHosts": [],
+    "Privileged": False,
+    "ReadonlyRootfs": False,
+    "SecurityOpt": [],
+    "NanoCpus": 0,
+    "Devices": [],
+    "Memory": 0,
+    "MemorySwap": 0,
+    "PidsLimit": None,
+    "Ulimits": [],
+}
 _NO_ADDRESS: dict[str, Value] = {"Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "MacAddress": ""}
 
 
@@ -75,25 +97,14 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
     log = container.directory / LOG
     uses = host_config(RunConfig(container.config))
     network = uses.network
+    hostname = RunConfig(container.config).text("Hostname") or container.short
     ports: Object = uses.ports if container.runs_command else {}
     return {
         "Id": container.id,
         "Created": format_timestamp(container.created_ns),
         "Path": words[0] if words else "",
         "Args": words[1:],
-        "State": {
-            "Status": state_of(container),
-            "Running": container.running,
-            "Paused": is_paused(container),
-            "Restarting": False,
-            "OOMKilled": was_oom_killed(container.directory),
-            "Dead": False,
-            "Pid": container.pid or 0,
-            "ExitCode": container.exit_code or 0,
-            "Error": "",
-            "StartedAt": _moment(container.started_ns),
-            "FinishedAt": _moment(container.finished_ns),
-        },
+        "State": _state(container),
         "Image": container.image,
         "LogPath": os.fspath(log) if log.exists() else "",
         "Name": f"/{container.name}",
@@ -104,13 +115,30 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
             "NetworkMode": network,
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
             "AutoRemove": container.auto_remove,
+            **_NOT_GIVEN,
             **host,
         },
         "GraphDriver": driver,
         **sizes,
         "Mounts": _mounts(store, container),
-        "Config": _config({"Image": container.image_name, **config}),
+        "Config": _config({**config, "Hostname": hostname, "Image": container.image_name}),
         "NetworkSettings": {"Ports": ports, **_NO_ADDRESS, "Networks": {network: {**_NO_ADDRESS}}},
+    }
+
+
+def _state(container: Container) -> dict[str, Value]:
+    return {
+        "Status": state_of(container),
+        "Running": container.running,
+        "Paused": is_paused(container),
+        "Restarting": False,
+        "OOMKilled": was_oom_killed(container.directory),
+        "Dead": False,
+        "Pid": container.pid or 0,
+        "ExitCode": container.exit_code or 0,
+        "Error": "",
+        "StartedAt": _moment(container.started_ns),
+        "FinishedAt": _moment(container.finished_ns),
     }
 
 

@@ -62,7 +62,7 @@ def create_container(
     uses = _with_volumes_of_others(store, config)
     container = store.containers.create(
         image,
-        name=flags.name,
+        name=flags.name or None,  # docker, too, takes an empty one for none
         image_name=image_name,
         config=config,
         auto_remove=flags.rm,

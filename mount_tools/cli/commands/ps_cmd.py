@@ -32,11 +32,18 @@ from mount_tools.cli.output.human import age, ellipsis, go_time, human_size
 from mount_tools.cli.output.listing import Listing, as_json
 from mount_tools.container.cgroup import release_ended
 from mount_tools.container.host_config import host_config
-from unionfs.light_typing import NamedTuple
+from unionfs.light_typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mount_tools.container.published_ports import Published
 
 COMMAND_WIDTH = 20
 MOUNT_WIDTH = 15
-KNOWN = ("ancestor", "before", "exited", "id", "label", "name", "since", "status", "volume")
+KNOWN = (
+    *("ancestor", "before", "exited", "id", "label", "name", "network", "publish", "since"),
+    *("status", "volume"),
+)
+_SIZED = r"Size|json\s+\.(?!\w)|\{\{-?\s*\.\s*(?:-?\}\}|\|)"
 STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 
 LISTING = Listing(
@@ -82,8 +89,8 @@ class _Flags(NamedTuple):
 @framework.flag("-a", "--all", says="Show all containers (default shows just running)")
 @framework.filters(
     says="Only containers that match: ancestor=IMAGE, before=CONTAINER, exited=CODE, "
-    "id=ID, label=NAME[=VALUE], name=PATTERN, since=CONTAINER, status=STATUS, "
-    "volume=NAME|TARGET"
+    "id=ID, label=NAME[=VALUE], name=PATTERN, network=NAME, publish=PORT[/PROTOCOL], "
+    "since=CONTAINER, status=STATUS, volume=NAME|TARGET"
 )
 @framework.template("container")
 @framework.flag("--json", "json", says="Print a JSON array, untruncated")
@@ -107,10 +114,15 @@ def ps(invocation: Invocation, flags: _Flags) -> None:
     if flags.json:
         say(as_json(as_object(store, one, size=flags.size) for one in found), end="")
         return
-    sized = flags.size or "Size" in (flags.template or "")
+    sized = flags.size or shows_size(flags.template)
     rows = [row_of(store, one, whole=flags.no_trunc, sized=sized) for one in found]
     plain = (*LISTING.plain, "Size") if flags.size else None
     say(LISTING.text(rows, flags.template, quiet=flags.quiet, plain=plain), end="")
+
+
+def shows_size(template: str | None) -> bool:
+    """Tell whether a template shows the size of a container, by its name or with all fields."""
+    return template == "json" or re.search(_SIZED, template or "") is not None
 
 
 def selected(
@@ -147,6 +159,13 @@ def _test(store: Store, name: str, values: list[str]) -> Callable[[Container], b
             (lambda one: (one.name, f"/{one.name}")) if name == "name" else lambda one: (one.id,)
         )
         return lambda one: any(p.search(text) for p in patterns for text in texts(one))
+    if name == "network":
+        return lambda one: host_config(RunConfig(one.config)).network in values
+    if name == "publish":
+        from mount_tools.container.published_ports import port_range
+
+        wanted = [port_range(value) for value in values]
+        return lambda one: any(port.has(*ports) for port in open_ports(one) for ports in wanted)
     if name == "volume":
         return lambda one: any(
             value in mount[:2] for mount in mounts_of(store, one) for value in values
@@ -204,7 +223,7 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
         RunningFor=age(container.created_ns // SECOND * SECOND),
         State=state,
         Status=status_text(container, paused=state == "paused"),
-        Ports=ports_text(container),
+        Ports=", ".join(one.text for one in open_ports(container)),
         Size=size_text(store, container) if sized else "0B",
         Names=container.name,
         Labels=",".join(f"{name}={labels[name]}" for name in sorted(labels)),
@@ -216,14 +235,14 @@ def row_of(store: Store, container: Container, *, whole: bool, sized: bool) -> C
     )
 
 
-def ports_text(container: Container) -> str:
+def open_ports(container: Container) -> list[Published]:
     """Return the ports that a container publishes, which are open as long as it runs."""
     bindings = host_config(RunConfig(container.config)).ports
     if not bindings or not container.runs_command:
-        return ""
+        return []
     from mount_tools.container.published_ports import published_in  # few publish any
 
-    return ", ".join(one.text for one in published_in(bindings))
+    return published_in(bindings)
 
 
 class Shown(NamedTuple):
@@ -275,7 +294,7 @@ def as_object(store: Store, container: Container, *, size: bool) -> dict[str, Va
         "finished": moment(container.finished_ns),
         "mount_point": container.mount_point,
         "labels": {**config.labels},
-        "ports": ports_text(container),
+        "ports": [one.text for one in open_ports(container)],
     }
     if size:
         own = container.size()

@@ -461,6 +461,6 @@ def test_the_container_of_a_failed_step_has_nothing_of_the_host(
     (name,) = re.findall(r"pyunion start -ai (\S+)", said)
     (found,) = json.loads(builds.containers.ok("inspect", name))
     assert found["HostConfig"]["AutoRemove"] is False
-    assert not found["HostConfig"].keys() & {"Binds", "Privileged", "CapAdd"}
+    assert not any(found["HostConfig"][name] for name in ("Binds", "Privileged", "CapAdd"))
     assert found["Mounts"] == [] and "StopTimeout" not in found["Config"]
     assert found["Config"]["Env"][0] == "A=b"

@@ -19,6 +19,12 @@ def test_the_id_is_printed_and_the_container_is_there(cli: Cli, base: Image) -> 
     assert cli.ok("container", "create", base.id.short).strip() != printed.strip()
 
 
+def test_an_empty_name_is_none(cli: Cli, base: Image) -> None:
+    """As a script gives it whose variable is empty."""
+    cli.ok("create", "--name", "", base.id.encoded, "sh")
+    assert cli.ok("ps", "-a", "--format", "{{.Names}}").strip()
+
+
 def test_refusals(cli: Cli, base: Image) -> None:
     first = cli.ok("create", "--name", "box", "busy:1").strip()
     assert cli.fails("create", "--name", "box", "busy:1") == (

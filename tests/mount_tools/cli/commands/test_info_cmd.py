@@ -24,7 +24,9 @@ def test_the_version_in_all_its_forms(cli: Cli) -> None:
 
 def test_the_store(cli: Cli, child: Image) -> None:
     assert cli.ok("info", "-f", "{{.Root}} {{.Images}} {{.Layers}}") == f"{cli.root} 2 2\n"
-    found = json.loads(cli.ok("system", "info", "--json"))
+    printed = cli.ok("system", "info", "--json")
+    found = json.loads(printed)
+    assert printed.startswith('{\n  "Root"') and printed.endswith("\n}\n")
     assert found["Sync"] is False and found["DiskFree"] > 0
     assert re.search(r"^DiskFree: +[0-9.]+[kMGTP]?B$", cli.ok("info"), re.M)
 

@@ -93,3 +93,16 @@ def test_what_of_the_host_a_container_sees_is_where_docker_has_it(
     mounts = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}{{end}}"
     assert cli.ok("inspect", "-f", mounts, "box") == f"bind {tmp_path} /srv false\n"
     assert "HostConfig" not in cli.ok("inspect", "-f", "{{json .Config}}", "box")
+
+
+def test_what_was_not_given_of_a_container_is_there_as_dockers_nothing(
+    cli: Cli, base: Image
+) -> None:
+    """A script that asks whether a container is privileged is no error for one that is not."""
+    whole = cli.ok("create", "--name", "box", "busy:1", "sh").strip()
+    cli.ok("create", "--name", "more", "--privileged", "-h", "h", "-m", "7m", "busy:1", "sh")
+    template = "{{with .HostConfig}}{{.Privileged}} {{.Memory}} {{.CapAdd}} {{len .Binds}}{{end}}"
+    assert cli.ok("inspect", "-f", template, "box") == "false 0 [] 0\n"
+    assert cli.ok("inspect", "-f", template, "more") == "true 7340032 [] 0\n"
+    names = cli.ok("inspect", "-f", "{{.Config.Hostname}}", "box", "more")
+    assert names == f"{whole[:12]}\nh\n"

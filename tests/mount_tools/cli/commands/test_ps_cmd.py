@@ -7,6 +7,7 @@ import os
 import pytest
 
 from layerstore import Container, Image
+from mount_tools.cli.commands.ps_cmd import shows_size
 from tests.helpers.cli import Cli
 
 HEADING = "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n"
@@ -145,7 +146,7 @@ def test_json(cli: Cli, boxes: dict[str, Container], base: Image) -> None:
         "finished": None,
         "mount_point": None,
         "labels": {"n": "1"},
-        "ports": "",
+        "ports": [],
         "size": 0,
         "virtual_size": 1006,
     }
@@ -168,7 +169,40 @@ def test_published_ports_are_those_of_the_host_while_it_runs(cli: Cli, base: Ima
     with cli.store() as store:
         store.containers.started(store.containers.resolve("box"), os.getpid())
     assert cli.ok("ps", "--format", "{{.Ports}}") == f"{shown}\n"
-    assert f'"ports": "{shown}"' in cli.ok("ps", "--json")
+    assert '"0.0.0.0:8080->8080/tcp, :::8080->8080/tcp"' in cli.ok("ps", "--json")
+    for wanted in ("8080", "8000-9000/tcp", "54/udp"):
+        assert cli.ok("ps", "-f", f"publish={wanted}", "--format", "{{.Names}}") == "box\n"
+    assert cli.ok("ps", "-q", "-f", "publish=8080/udp") == ""
+    assert "Invalid filter 'publish=x'" in cli.fails("ps", "-f", "publish=x")
     ports = cli.ok("inspect", "-f", document, "box").split()
     assert ports[0] == ports[1]
     assert '"8080/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},' in ports[0]
+
+
+def test_containers_of_a_network(cli: Cli, base: Image) -> None:
+    cli.ok("create", "--name", "alone", "--network", "none", base.id.encoded, "sh")
+    cli.ok("create", "--name", "shared", base.id.encoded, "sh")
+    names = ("ps", "-a", "--format", "{{.Names}}", "-f")
+    assert cli.ok("ps", "-a", "--format", "json").count('"Size":"0B (virtual 1.01kB)"') == 2
+    assert cli.ok(*names, "network=none") == "alone\n"
+    assert cli.ok(*names, "network=host") == "shared\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "sized"),
+    [
+        ("json", True),
+        ("{{json .}}", True),
+        ("{{.}}", True),
+        ("{{- . -}}", True),
+        ("{{.Size}}", True),
+        ("{{ . | json }}", True),
+        ("{{json .ID}}", False),
+        ("{{.ID}} {{json .Names}}", False),
+        ("table {{.Names}}", False),
+        (None, False),
+    ],
+)
+def test_which_templates_need_the_size(template: str | None, sized: bool) -> None:
+    """As docker, which computes it only where it is shown: it takes a walk over the files."""
+    assert shows_size(template) is sized
