@@ -30,10 +30,12 @@ from mount_tools.mount.mount_options import MountOptions
 from mount_tools.mount.namespace import MountNamespace
 from mount_tools.mount.point import check_layers_apart, checked_mount_point, inherited_fd
 from unionfs import open_union
+from unionfs.credentials import CAP_SYS_RESOURCE
 from unionfs.errors import ConfigError, MountError, error_text
 from unionfs.light_logging import Logger
 from unionfs.light_signal import signal
 from unionfs.light_typing import TYPE_CHECKING
+from unionfs.syscalls.lowered import give_up
 from unionfs.syscalls.scheduling import become_idle, idle_can_be_left, idle_is_free
 from unionfs.vfs import Filesystem, Notifier
 
@@ -138,6 +140,10 @@ def _mount_and_serve(
     writable = [path for path in (options.union.upper, options.union.work) if path is not None]
     for path in writable:
         await_predecessor(path)
+    # With it what users write would go beyond their quotas, and into the blocks that a disk keeps
+    # for others.  Source: fs/quota/dquot.c:ignore_hardlimit(), fs/ext4/balloc.c:
+    # ext4_has_free_clusters(); fs/overlayfs/super.c:ovl_fill_super() gives it up as well.
+    give_up(CAP_SYS_RESOURCE)
     try:
         fs = open_union(options.union, background=_in_background)
     except OSError as error:

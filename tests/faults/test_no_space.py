@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from tests.conformance.tree import build, file, hard_link, sparse
 from tests.helpers import trees
 from tests.helpers.drivers import OsDriver
-from tests.helpers.mounts import mounted, require, require_root
+from tests.helpers.mounts import mounted, require, require_root, run
 from tests.helpers.small_disks import small_disk
 
 SMALL = 8 << 20
@@ -196,3 +198,57 @@ def test_nothing_breaks_without_a_free_inode(place: Place) -> None:
     with place.mount() as root:
         assert not (root / "gone").exists()
         assert (root / "new").exists()
+
+
+@pytest.mark.parametrize("passthrough", ["on", "off"])
+def test_what_a_disk_keeps_for_others_stays_free(tmp_path: Path, passthrough: str) -> None:
+    """With the capability of the daemon, every user of the mount would take it, and quotas too."""
+    require_root()
+    with small_disk(tmp_path, "ext4", SMALL) as small:
+        run("mount", "-o", "remount,resuid=1,resgid=1", small)
+        before = os.statvfs(small)
+        kept = before.f_bfree - before.f_bavail
+        assert kept > 50
+        place = Place(tmp_path, small)
+        with place.mount(f"passthrough={passthrough}") as root:
+            with pytest.raises(OSError, match="No space left"), open(root / "new", "wb", 0) as new:
+                while True:
+                    new.write(bytes(4096))
+            with pytest.raises(OSError, match="No space left"):
+                os.truncate(root / "large", len(LARGE) - 1)
+            assert (root / "large").read_bytes() == LARGE
+            assert os.statvfs(small).f_bfree >= kept
+            (root / "gone").unlink()
+
+
+def test_a_quota_is_a_full_disk(tmp_path: Path) -> None:
+    require_root()
+    if shutil.which("btrfs") is None:
+        pytest.skip("btrfs is not here")
+    with small_disk(tmp_path, "btrfs", 256 << 20) as top:
+        small = top / "limited"
+        run("btrfs", "quota", "enable", top)
+        run("btrfs", "subvolume", "create", small)
+        run("btrfs", "qgroup", "limit", str(SMALL), small)
+        place = Place(tmp_path, small)
+        with place.mount() as root:
+            changes: tuple[Callable[[Path], object], ...] = (
+                *(write_at_end, partial(os.truncate, length=len(LARGE) - 1)),
+                partial(os.chmod, mode=0o600),
+            )
+            for work in changes:
+                with pytest.raises(OSError, match="Disk quota exceeded") as failed:
+                    work(root / "large")
+                assert failed.value.errno == errno.EDQUOT
+            assert (root / "large").read_bytes() == LARGE
+            os.rename(root / "small", root / "moved")
+            assert (root / "moved").read_bytes() == b"small"
+            assert not (root / "small").exists()
+            run("btrfs", "qgroup", "limit", "none", small)
+            write_at_end(root / "large")
+            assert (root / "large").read_bytes() == LARGE + b"more"
+
+
+def write_at_end(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"more")

@@ -1,6 +1,7 @@
-"""Threads without CAP_FSETID, and the moments in which they need it.
+"""Threads without CAP_FSETID, and the moments in which they need it; other capabilities given up.
 
-Source: capabilities(7) "CAP_FSETID", "SECBIT_NO_SETUID_FIXUP"; capget(2); setfsgid(2).
+Source: capabilities(7) "CAP_FSETID", "CAP_SYS_RESOURCE", "SECBIT_NO_SETUID_FIXUP"; capget(2);
+setfsgid(2).
 """
 
 from __future__ import annotations
@@ -53,6 +54,17 @@ def lower_thread() -> bool:
     _some_lowered = True
     _set(_effective() & ~_FSETID)
     return True
+
+
+def give_up(capability: int) -> None:
+    """Take `capability`, of a number below 32, from this thread and those that it starts.
+
+    It stays permitted.  No error if the thread does not have it.  Raises the `OSError` of
+    capset(2).
+    """
+    before = _effective()
+    if before & 1 << capability:
+        _set(before & ~(1 << capability))
 
 
 def keeping_sgid(mode: int) -> AbstractContextManager[None]:

@@ -26,6 +26,7 @@ from tests.helpers.mounts import (
     unmount_command,
     wait_until,
 )
+from unionfs.credentials import CAP_SYS_RESOURCE
 
 
 def is_running(pid: int) -> bool:
@@ -123,6 +124,15 @@ def test_a_signal_leaves_a_later_mount_alone(layers: MountLayers) -> None:
             run("umount", union.root)
         assert union.process.wait(DEADLINE) == 0
         union.ended = True
+
+
+def test_no_thread_goes_beyond_the_limits_of_a_disk(layers: MountLayers) -> None:
+    """tests/faults/test_no_space.py shows what for, where root has that capability."""
+    with mounted_union([layers.low], layers.upper, layers.work) as union:
+        (union.root / "from-low").write_text("changed")
+        for task in Path(f"/proc/{union.pid}/task").iterdir():
+            effective = (task / "status").read_text().split("CapEff:")[1].split()[0]
+            assert not int(effective, 16) & 1 << CAP_SYS_RESOURCE
 
 
 def test_sigusr1_logs_the_counters(layers: MountLayers) -> None:

@@ -16,9 +16,17 @@ from tests.helpers.mounts import require_root
 from unionfs.credentials import Credentials
 from unionfs.syscalls import lowered
 from unionfs.syscalls.fsids import FsIds
-from unionfs.syscalls.lowered import WithoutFsetid, keeping_suid, lower_thread, with_fsetid
+from unionfs.syscalls.lowered import (
+    WithoutFsetid,
+    give_up,
+    keeping_suid,
+    lower_thread,
+    with_fsetid,
+)
 
 T = TypeVar("T")
+
+CAP_SYS_PACCT = 20
 
 
 def test_the_kernel_takes_suid_from_what_is_written_meanwhile(tmp_path: Path) -> None:
@@ -113,3 +121,20 @@ def test_lowering_fails_if_capabilities_cannot_be_kept(monkeypatch: pytest.Monke
     require_root()
     monkeypatch.setattr(lowered, "keep_capabilities", lambda: False)
     assert in_thread(lambda: (lower_thread(), keeps_suid())) == (False, True)
+
+
+def test_a_capability_is_given_up_by_a_thread_and_those_it_starts() -> None:
+    require_root()
+
+    def has_it() -> bool:
+        status = Path("/proc/thread-self/status").read_text()
+        return bool(int(status.split("CapEff:")[1].split()[0], 16) & 1 << CAP_SYS_PACCT)
+
+    def without() -> tuple[bool, bool]:
+        give_up(CAP_SYS_PACCT)
+        give_up(CAP_SYS_PACCT)
+        return has_it(), in_thread(has_it)
+
+    assert has_it()
+    assert in_thread(without) == (False, False)
+    assert has_it()
