@@ -66,6 +66,7 @@ EXAMPLES: dict[str, tuple[Term, ...]] = {
     "logs": (("pyunion logs -f --tail 10 box", "the last ten lines, and what comes"),),
     "mount": (("pyunion mount box /mnt", "until `pyunion umount box`"),),
     "offer": (("pyunion offer /var/lib/pyunion-images debian:12", "then podman run debian:12"),),
+    "port": (("pyunion port box 8080", "the addresses of that port"),),
     "prune": (("pyunion prune --dry-run -a", "show what could be removed"),),
     "ps": (
         ("pyunion ps -a", "stopped ones too"),

@@ -65,6 +65,7 @@ COMMANDS = {
     "mount": "mount_cmd.mount",
     "offer": "offer_cmd.offer",
     "pause": "pause_cmd.pause",
+    "port": "port_cmd.port",
     "prune": "prune_cmd.prune",
     "ps": "ps_cmd.ps",
     "pull": "pull_cmd.pull",

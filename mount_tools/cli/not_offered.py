@@ -35,7 +35,6 @@ COMMANDS = {
     "network": _NETWORK,
     "node": _ENGINE,
     "plugin": _ENGINE,
-    "port": _PORTS,
     "secret": "mount a file with -v",
     "service": _ENGINE,
     "stack": _ENGINE,

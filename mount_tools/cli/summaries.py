@@ -50,6 +50,7 @@ SUMMARIES = {
     ),
     "pause_cmd.pause": "Pause all processes within one or more containers",
     "pause_cmd.unpause": "Unpause all processes within one or more containers",
+    "port_cmd.port": "List the ports that a container publishes",
     "prune_cmd.prune": "Remove stopped containers, unused images and layers",
     "prune_cmd.prune_containers": "Remove all stopped containers",
     "prune_cmd.prune_images": "Remove unused images",

@@ -33,6 +33,7 @@ CONTAINER = {
     "logs": "logs_cmd.logs",
     "ls": "ps_cmd.ps",
     "pause": "pause_cmd.pause",
+    "port": "port_cmd.port",
     "prune": "prune_cmd.prune_containers",
     "rename": "rename_cmd.rename",
     "restart": "kill_cmd.restart",
