@@ -24,7 +24,10 @@ _BY_DEFAULT = ("0.0.0.0", "::")
 
 
 class Published(NamedTuple):
-    """Ports from `first` to `last` that are those of the host, on the addresses `addresses`."""
+    """Ports from `first` to `last` that are those of the host, on the addresses `addresses`.
+
+    An empty one stands for all, as docker records it.
+    """
 
     addresses: tuple[str, ...]
     first: int
@@ -86,7 +89,7 @@ def parse_published(text: str, *, network: bool) -> Published:
             f"{found['own']} of it is port {found['own']} of the host; tell its program another"
         )
     address = found["address"]
-    addresses = (address.strip("[]"),) if address else _BY_DEFAULT
+    addresses = (address.strip("[]") if address else "",)
     return Published(addresses, numbers[0], numbers[-1], found["protocol"] or "tcp")
 
 
@@ -114,7 +117,7 @@ def bindings_of(texts: Iterable[str], *, network: bool) -> Object:
 def published_in(bindings: Object) -> list[Published]:
     """Return the ports of `bindings`, as `Published.bindings` gives them, in docker's order.
 
-    Ports that follow each other are one.
+    Each address is named.  Ports that follow each other are one.
     """
     found: list[Published] = []
     for port, protocol, addresses in sorted(_recorded(bindings)):
@@ -133,4 +136,6 @@ def _recorded(bindings: Object) -> Iterator[tuple[int, str, tuple[str, ...]]]:
             [one for one in places if isinstance(one, dict)] if isinstance(places, list) else []
         )
         if port.isdecimal() and of_each:
-            yield int(port), protocol, tuple(str(one.get("HostIp") or "") for one in of_each)
+            given = [str(one.get("HostIp") or "") for one in of_each]
+            named = [one for address in given for one in ((address,) if address else _BY_DEFAULT)]
+            yield int(port), protocol, tuple(dict.fromkeys(named))

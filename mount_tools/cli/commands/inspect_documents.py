@@ -23,7 +23,7 @@ from layerstore.oci.timestamps import format_timestamp
 from layerstore.store import Store
 from layerstore.volumes import Volume, VolumeUse
 from mount_tools.cli.commands.container_text import state_of
-from mount_tools.cli.commands.ps_cmd import base_size
+from mount_tools.cli.commands.ps_cmd import base_size, open_ports
 from mount_tools.cli.gotemplate.values import Labels, Struct, Value
 from mount_tools.container.cgroup import release_ended, was_oom_killed
 from mount_tools.container.host_config import host_config
@@ -95,10 +95,11 @@ def container_document(store: Store, container: Container, *, size: bool) -> dic
     given = config.pop("HostConfig", None)
     host = given if isinstance(given, dict) else {}
     log = container.directory / LOG
-    uses = host_config(RunConfig(container.config))
-    network = uses.network
+    network = host_config(RunConfig(container.config)).network
     hostname = RunConfig(container.config).text("Hostname") or container.short
-    ports: Object = uses.ports if container.runs_command else {}
+    ports: Object = {}
+    for published in open_ports(container):
+        ports |= published.bindings
     return {
         "Id": container.id,
         "Created": format_timestamp(container.created_ns),
