@@ -47,7 +47,10 @@ CLI = ("mount_tools.pyunion", "mount_tools.cli.main")
 MOUNT = ("serve", "log", "transport")
 STARTS = {
     "client": ("mount_tools.helper.entry",),
-    "mount": ("mount_tools.helper.main", *(f"mount_tools.daemon.{name}" for name in MOUNT)),
+    "mount": (
+        *("mount_tools.helper.main", *(f"mount_tools.daemon.{name}" for name in MOUNT)),
+        *("unionfs.core.union", "unionfs.transports.dev_fuse"),
+    ),
     "run": (*KEPT, "mount_tools.cli.main", "mount_tools.cli.commands.run_cmd"),
     "keeper": (*KEPT, RUN_KEEPER.module, *RUN_KEEPER.others),
     "help": (*CLI, "mount_tools.cli.help_pages", "mount_tools.cli.summaries"),
@@ -65,7 +68,10 @@ SLOW = {
 }
 MORE = {
     "client": {"_ctypes", "collections", "contextlib", "enum", "functools", "re", "types"},
-    "mount": {"enum", "inspect", "json", "layerstore", "pathlib", "re", "socket", "sqlite3"},
+    "mount": {
+        *("enum", "inspect", "json", "layerstore", "pathlib", "queue", "re", "signal", "socket"),
+        "sqlite3",
+    },
     "run": {
         *("dataclasses", "datetime", "hashlib", "inspect", "json", "selectors", "socket", "typing"),
         *("unionfs.core.union", "urllib.parse"),

@@ -27,7 +27,6 @@ opens it later gets the upper one, under a new nodeid.  A file of a frozen upper
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 import threading
@@ -35,6 +34,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from unionfs.errors import fs_error
+from unionfs.light_enum import Enum, auto
 from unionfs.light_typing import Protocol
 from unionfs.loader import LoaderWatch, StillRunning
 from unionfs.types import FMODE_EXEC, Backing, Fh, NodeId
@@ -97,12 +97,12 @@ class Cache(Protocol):
         ...
 
 
-class Use(enum.Enum):
+class Use(Enum):
     """What a lower file is opened as."""
 
-    DATA = enum.auto()
-    PROGRAM = enum.auto()  # as data, but it is an ELF file
-    RUN = enum.auto()  # it is an ELF file to be executed, or loaded
+    DATA = auto()
+    PROGRAM = auto()  # as data, but it is an ELF file
+    RUN = auto()  # it is an ELF file to be executed, or loaded
 
 
 class Mode:
