@@ -245,23 +245,30 @@ def end_with(parent: int) -> None:
 def has_executed(proc: int, child: int) -> bool:
     """Tell whether `child`, ours and not waited for yet, has run another program.
 
+    Raises ChildProcessError for that of another process which has waited for it.
     The caller has waited until the child's close-on-exec descriptors were closed, which
     happens in execve(2), and if the child is killed.  `proc` is an open /proc that shows it.
     """
     try:
-        fd = os.open(f"{child}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+        line = _read(proc, f"{child}/stat")
     except OSError:
-        # /proc may be mounted with hidepid.  A child that did not get as far as execve(2) was
-        # killed, or has sent Failed, which the keeper receives before our Running.
+        # The outer process has waited for it, or /proc is mounted with hidepid.  A child that did
+        # not get as far as execve(2) was killed, or has sent Failed, which the keeper receives
+        # before our Running.
         ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return ended is None or ended.si_code == os.CLD_EXITED
-    try:
-        line = os.read(fd, 4096)
-    finally:
-        os.close(fd)
     # Field 9, counted behind the name, which may contain anything.
     flags = int(line[line.rindex(b")") + 2 :].split()[6])
     return not flags & _PF_FORKNOEXEC
+
+
+def _read(proc: int, name: str) -> bytes:
+    """Return the content of a file of /proc; reading fails too once the process is gone."""
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
 
 
 def report_failure(to: Channel, status: int, text: str) -> None:

@@ -140,6 +140,26 @@ def test_a_child_that_gave_up_by_itself_has_not_executed() -> None:
     os.close(fd)
 
 
+def test_a_child_that_its_parent_waits_for_meanwhile_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fd = os.open("/proc", os.O_PATH)
+    child = spawn(lambda: None)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    really_open = os.open
+
+    def opened(path: str, flags: int, *, dir_fd: int) -> int:
+        found = really_open(path, flags, dir_fd=dir_fd)
+        wait(child)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opened)
+        with pytest.raises(ChildProcessError):
+            has_executed(fd, child)
+    os.close(fd)
+
+
 def test_a_process_whose_parent_has_ended_ends() -> None:
     """The kernel's signal comes only to one that asked for it before."""
     ended = spawn(lambda: None)
