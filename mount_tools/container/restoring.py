@@ -101,5 +101,6 @@ class Restorer:
 def restorer(store: Store, container: Container) -> Iterator[Restorer]:
     """Yield what restores paths of `container`; one that does not run is mounted meanwhile."""
     with root_of(store, container) as root_fd:
+        container = store.containers.get(container.id)  # it may have been started meanwhile
         socket = socket_path(container.directory)
         yield Restorer(store, container, root_fd, socket)

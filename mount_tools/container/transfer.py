@@ -29,7 +29,7 @@ from layerstore.build.tree import Tree, TreeEntry
 from layerstore.containers import control_client
 from layerstore.containers.container import Container, socket_path
 from layerstore.containers.control_client import NoMount
-from layerstore.errors import Busy, StoreError, shown
+from layerstore.errors import StoreError, shown
 from layerstore.layer.metadata import Metadata
 from layerstore.store import Store
 from mount_tools.container.entrance import (
@@ -38,9 +38,9 @@ from mount_tools.container.entrance import (
     wait_until_entered,
     way_into,
 )
-from mount_tools.container.mount import mount_container, unmount_container
 from mount_tools.container.silent_keeper import refuse_stopped
 from mount_tools.container.stopped_mounts import root_with_volumes
+from mount_tools.container.temporary_mount import may_mount, temporary_mount
 from mount_tools.container.user_namespace import read_all
 from unionfs.light_typing import TYPE_CHECKING, NamedTuple
 from unionfs.syscalls import xattr
@@ -86,33 +86,38 @@ def root_of(store: Store, container: Container, path: str | None = None) -> Iter
         finally:
             os.close(fd)
         return
+    if may_mount(container):
+        with (
+            temporary_mount(store, container) as mounted,
+            _mounted_root(store, mounted, path) as fd,
+        ):
+            yield fd
+        return
+    with _mounted_root(store, container, path) as fd:
+        yield fd
+
+
+@contextmanager
+def _mounted_root(store: Store, container: Container, path: str | None) -> Iterator[int]:
+    """Yield the root of a container that is mounted, or was started meanwhile, open."""
     point = container.mount_point
-    made = container.directory / "merged"
-    if point is not None:
-        refuse_stopped(container)
-        with suppress(NoMount):  # what is there now is looked at below
-            control_client.writing(socket_path(container.directory))  # Busy if it hangs
     if point is None:
-        store.database.require_writable()
-        store.containers.check_upper(container)
-        made.mkdir(mode=0o755, exist_ok=True)
-        mount_container(store, container, os.fspath(made))
+        with root_of(store, container, path) as fd:
+            yield fd
+        return
+    refuse_stopped(container)
+    with suppress(NoMount):  # what is there now is looked at below
+        control_client.writing(socket_path(container.directory))  # Busy if it hangs
+    fd = os.open(point, _DIRECTORY)
     try:
-        if path is not None and point is None:
-            with root_with_volumes(store, container, os.fspath(made), path) as fd:
-                yield fd
+        _check_mount(container, fd, point)
+        if path is not None and may_mount(container):
+            with root_with_volumes(store, container, point, path) as whole:
+                yield whole
         else:
-            fd = os.open(point or made, _DIRECTORY)
-            try:
-                if point is not None:
-                    _check_mount(container, fd, point)
-                yield fd
-            finally:
-                os.close(fd)
+            yield fd
     finally:
-        if point is None:
-            with suppress(Busy):  # another copy uses it; the daemon ends with the last one
-                unmount_container(store.containers.get(container.id), detach=True)
+        os.close(fd)
 
 
 def _check_mount(container: Container, fd: int, point: str) -> None:
