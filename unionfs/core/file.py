@@ -295,17 +295,19 @@ def read_into(
     *,
     wait: bool,
     enough: int = -1,
+    asks: bool = True,
 ) -> int | None:
     """Fill `buffer` from `offset`; return the bytes read, fewer only at the end of the file.
 
     Without `wait` it returns None if it would wait for a disk, unless that has been quick.
-    A caller that knows that the file ends after `enough` bytes saves a system call.
+    A caller that knows that the file ends after `enough` bytes saves a system call, and so does
+    one that `asks` not, since the filesystem cannot say whether it would wait.
     """
     short = len(buffer) <= _QUICK_BYTES
     if not wait:
         quick = short and state.read_ns <= _QUICK_NS
         # After a file from the disk the next one mostly comes from there, too.
-        if not (quick and state.reads_disk):
+        if asks and not (quick and state.reads_disk):
             try:
                 done = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
             except OSError as error:
@@ -315,8 +317,8 @@ def read_into(
             else:
                 if done in (len(buffer), enough) or offset + done >= os.fstat(fd).st_size:
                     return done
-            if not quick:
-                return None
+        if not quick:
+            return None
     began = perf_counter_ns()
     with state.gate.outside():
         done = os.preadv(fd, [buffer], offset)
@@ -348,7 +350,8 @@ def found_content(
     try:
         if fd is None:
             fd = reopen(state, node, os.O_RDONLY)
-        done = read_into(state, fd, buffer, 0, wait=wait, enough=size)
+        asks = node.real.layer.reads_now
+        done = read_into(state, fd, buffer, 0, wait=wait, enough=size, asks=asks)
     except OSError:
         return None  # a READ will report the error
     if ahead is not None and (done is None or state.reads_disk):

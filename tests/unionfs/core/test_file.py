@@ -164,3 +164,29 @@ def test_writing_takes_suid_where_asked(tmp_path: Path, kill_suid: bool, left: i
         tree.fs.write(fh, 0, b"y")
         tree.fs.release(fh)
         assert stat.S_IMODE(tree.lstat(b"file").mode) == left
+
+
+def test_a_filesystem_that_cannot_say_whether_it_would_wait_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tmpfs, on which each such call fails."""
+    asked = 0
+    preadv = os.preadv
+
+    def read(fd: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        nonlocal asked
+        if flags & os.RWF_NOWAIT:
+            asked += 1
+            raise OSError(errno.EOPNOTSUPP, "")
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", read)
+    names = [f"file{number}" for number in range(5)]
+    with Layers(tmp_path, {name: name for name in names}).union() as tree:
+        for name in names:
+            node = nodeid(tree, name.encode())
+            opened = core(tree).open_small(node, os.O_RDONLY, False)
+            assert opened is not None
+            assert opened[2] == bytearray(name.encode())
+            core(tree).release(opened[0])
+    assert asked == 1
