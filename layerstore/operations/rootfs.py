@@ -22,7 +22,7 @@ from layerstore.layer.flatten import PackStream, write_flat_tar
 from layerstore.layer.unpack import Unpacked, unpack
 from layerstore.limits import DEFAULT, Limits
 from layerstore.oci.documents import HistoryEntry, ImageConfig, Object
-from layerstore.oci.platform import this_platform
+from layerstore.oci.platform import Platform, this_platform
 from layerstore.oci.reference import Reference, parse_tag_target
 from layerstore.oci.timestamps import format_timestamp
 from layerstore.progress import Progress, Report, Status, silent, ticker
@@ -40,6 +40,7 @@ def import_image(
     config: Object | None = None,
     changes: Sequence[str] = (),
     message: str = "Imported from -",
+    platform: Platform | None = None,
     report: Report = silent,
     limits: Limits = DEFAULT,
 ) -> Image:
@@ -47,7 +48,8 @@ def import_image(
 
     `source` is a directory, or a tar as a file or a stream, in any known compression.
     `config` is the run configuration of the image, to which `changes`, Dockerfile
-    instructions, are applied.  Raises StoreError, InvalidImage for a bad tar.
+    instructions, are applied.  `platform` is by default this machine's.  Raises StoreError,
+    InvalidImage for a bad tar.
     """
     if isinstance(reference, str):
         reference = parse_tag_target(reference)
@@ -67,7 +69,9 @@ def import_image(
             whole=True,
         )
         store.layers.publish(staging, None, done.diff_id, done.size)
-        made = _configuration(done, config, message)
+        made = _configuration(
+            done, config, message, platform or Platform("linux", *this_platform())
+        )
         store.blobs.put(made.data)
         with store.database.transaction():
             image = store.images.add(made.data)
@@ -105,11 +109,14 @@ def _left_of(stream: Readable) -> int | None:
     return None
 
 
-def _configuration(done: Unpacked, config: Object, message: str) -> ImageConfig:
-    architecture, variant = this_platform()
-    fields: Object = {"architecture": architecture, "os": "linux", "config": config}
-    if variant:
-        fields["variant"] = variant
+def _configuration(done: Unpacked, config: Object, message: str, platform: Platform) -> ImageConfig:
+    fields: Object = {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": config,
+    }
+    if platform.variant:
+        fields["variant"] = platform.variant
     created = format_timestamp(time.time_ns())
     entry = HistoryEntry(created=created, comment=message)
     return ImageConfig.of(fields).derive(entry, diff_id=done.diff_id)

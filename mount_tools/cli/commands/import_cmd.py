@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from layerstore.containerfile.changes import apply_changes
+from layerstore.oci.platform import parse_platform
 from layerstore.oci.reference import parse_reference
 from layerstore.operations.rootfs import import_image
 from mount_tools.cli import framework
@@ -36,12 +37,14 @@ EMPTY = "requested import from stdin, but stdin is empty"
 )
 @framework.texts("-c", "--change", says="Apply Dockerfile instruction to the created image")
 @framework.text("-m", "--message", says="Set commit message for imported image")
+@framework.text("--platform", says="The platform that the image is for: OS/ARCH[/VARIANT]")
 @framework.flag("-q", "--quiet", says="Do not show progress")
 def import_(
     invocation: Invocation,
     operands: tuple[str, ...],
     change: tuple[str, ...],
     message: str | None,
+    platform: str | None,
     quiet: bool,
 ) -> None:
     path, *names = operands
@@ -52,6 +55,7 @@ def import_(
     # An error in the arguments must be reported before minutes of work, not after.
     reference = parse_reference(names[0]) if names else None
     config = apply_changes({}, change)
+    wanted = parse_platform(platform) if platform else None
     with ExitStack() as stack:
         found: Path | BinaryIO
         if path != "-" and os.path.isdir(path):
@@ -65,6 +69,7 @@ def import_(
             reference,
             config=config,
             message=message or MESSAGE,
+            platform=wanted,
             report=report,
         )
     say(image.id)

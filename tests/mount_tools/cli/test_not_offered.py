@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mount_tools.cli.commands.groups import CONTAINER, VOLUME, container, volume
+from mount_tools.cli.commands.groups import CONTAINER, IMAGE, SYSTEM, VOLUME, container, volume
 from mount_tools.cli.framework import Group
 from mount_tools.cli.main import COMMANDS as OFFERED
 from mount_tools.cli.main import top
@@ -100,6 +100,13 @@ def test_the_table_of_differences_has_every_command_once() -> None:
     offered = {"ps" if name in ("ls", "list") else name for name in CONTAINER} - {"prune"}
     offered |= {f"volume {name}" for name in VOLUME} - {"volume list"}
     assert offered <= set(shown)
+
+
+def test_the_commands_that_are_not_in_the_table_are_in_the_list() -> None:
+    listed = DIFFERENCES.read_text().partition("## Images, registries and the store")[2]
+    expected = {*IMAGE, *SYSTEM, "login", "logout", "search", "version", "container prune"}
+    for name in expected - {"build", "list", "ls", "rm", "df", "prune"}:
+        assert f"`{name}`" in listed, name
 
 
 @pytest.mark.parametrize("name", commands())

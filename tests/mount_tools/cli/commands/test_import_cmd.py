@@ -52,6 +52,14 @@ def test_instructions_apply(cli: Cli, rootfs: Path) -> None:
     )
 
 
+def test_an_image_for_another_platform(cli: Cli, rootfs: Path) -> None:
+    cli.ok("import", "--platform", "linux/arm64", str(rootfs), "busy:arm")
+    shown = cli.ok("inspect", "-f", "{{.Os}}/{{.Architecture}}/{{.Variant}}", "busy:arm")
+    assert shown == "linux/arm64/v8\n"
+    complaint = cli.fails("import", "--platform", "nonsense", str(rootfs))
+    assert '"nonsense": unknown operating system or architecture' in complaint
+
+
 def test_refusals(cli: Cli, rootfs: Path, tmp_path: Path) -> None:
     assert cli.fails("import", f"{tmp_path}/nope") == (
         f"open {tmp_path}/nope: no such file or directory\n"
