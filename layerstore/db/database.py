@@ -471,5 +471,7 @@ def _sentences(path: Path) -> Iterator[None]:
                 raise DiskFull(f"{path} cannot be used: {_FULL}") from error
             if _is_read_only(path):
                 raise StoreError(f"{path} cannot be used: {_why_read_only(path)}") from error
-            raise StoreError(f"{path} cannot be used: {error}; {_REMEDY}") from error
+            if path.exists() and not path.is_file():
+                raise StoreError(f"{path} is damaged: it is no file; {_REMEDY}") from error
+            raise StoreError(f"{path} cannot be used: {error}") from error
         raise

@@ -191,6 +191,14 @@ def test_a_file_in_the_place_of_a_directory(root: Path, name: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_directory_in_the_place_of_the_database(root: Path) -> None:
+    Store.open(root).close()
+    (root / "store.db").unlink()
+    (root / "store.db").mkdir()
+    with pytest.raises(StoreError, match=r"store\.db is damaged: it is no file; restore it from"):
+        Store.open(root)
+
+
 def test_many_that_make_the_same_store_find_it_made(root: Path) -> None:
     def work() -> None:
         with Store.open(root, sync=False) as store:
