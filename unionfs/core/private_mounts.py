@@ -33,7 +33,7 @@ from unionfs.syscalls.mount_tree import (
     clone_mount,
     set_mount_attributes,
 )
-from unionfs.syscalls.mountinfo import Mount, read_mounts
+from unionfs.syscalls.mountinfo import Mount, parse_mount, read_points
 from unionfs.syscalls.statx import mount_id
 
 log = Logger(__name__)
@@ -49,13 +49,14 @@ class _MountTable:
     """The mount table as it was at the first question."""
 
     def __init__(self) -> None:
-        self._mounts: dict[int, Mount] = {}
+        self._mounts: dict[int, tuple[bytes, bytes]] = {}
         self._points: list[bytes] = []
 
     def mount(self, number: int) -> Mount | None:
         """Return the mount with the id `number`.  Raises the OSError of reading the table."""
         self._read()
-        return self._mounts.get(number)
+        found = self._mounts.get(number)
+        return None if found is None else parse_mount(found[1])
 
     def has_inside(self, real: bytes) -> bool:
         """Tell whether a mount point is beneath the real path `real`; raises as `mount`."""
@@ -66,9 +67,8 @@ class _MountTable:
 
     def _read(self) -> None:
         if not self._mounts:
-            mounts = read_mounts()
-            self._mounts = {mount.mount_id: mount for mount in mounts}
-            self._points = sorted(mount.mount_point for mount in mounts)
+            self._mounts = read_points()
+            self._points = sorted(point for point, _ in self._mounts.values())
 
 
 class _Copy(NamedTuple):

@@ -44,6 +44,18 @@ def read_mounts(
     return [parse_mount(line) for line in lines]
 
 
+def read_points(path: str = "/proc/self/mountinfo") -> dict[int, tuple[bytes, bytes]]:
+    """Return the mount point of each mount, and its line for `parse_mount`, by its id.
+
+    Raises the `OSError` of reading the table.
+    """
+    found = {}
+    for line in _lines(path):
+        number, _, _, _, point, _ = line.split(b" ", 5)
+        found[int(number)] = _unescaped(point), line
+    return found
+
+
 def device_on(mount_point: bytes, path: str = "/proc/self/mountinfo") -> str | None:
     """Return MAJOR:MINOR of the topmost mount on `mount_point`, None if there is none.
 

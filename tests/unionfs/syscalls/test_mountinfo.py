@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.mounts import require_root, run
-from unionfs.syscalls.mountinfo import device_on, parse_mount, read_mounts
+from unionfs.syscalls.mountinfo import device_on, parse_mount, read_mounts, read_points
 
 
 def test_every_field_of_a_line() -> None:
@@ -43,6 +43,8 @@ def test_the_mount_point_of_a_real_mount(tmp_path: Path, name: str) -> None:
         assert mount in read_mounts(of_type=lambda fs_type: fs_type == b"tmpfs")
         assert mount not in read_mounts(of_type=lambda fs_type: fs_type == b"ext4")
         assert device_on(os.fsencode(point)) == mount.device
+        where, line = read_points()[mount.mount_id]
+        assert (where, parse_mount(line)) == (os.fsencode(point), mount)
         assert device_on(os.fsencode(point) + b"x") is None
     finally:
         run("umount", point)
