@@ -11,12 +11,14 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import trees
-from tests.helpers.mounts import kernel_overlay, mounted, require_root
+from tests.helpers.mounts import DEADLINE, kernel_overlay, mounted, mounted_union, require_root
 from tests.interop.views import look
 
 PROCESSES = 4
@@ -136,3 +138,55 @@ def test_over_a_layer_on_fuse(tmp_path: Path, variant: str) -> None:
         assert originals(after) == originals(before)
         with mounted(layers, upper, work, VARIANTS[variant]) as root:
             trees.assert_same(after, look(root), "after a remount")
+
+
+@pytest.mark.parametrize("options", [(), ("timeout=0",), ("passthrough=off",)])
+def test_the_upper_of_a_live_mount_as_a_lower(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """What is seen of its changes is undefined, as in overlayfs; nothing hangs or ends."""
+    require_root()
+    lower, upper, above = (tmp_path / name for name in ("lower", "upper", "above"))
+    lower_tree([lower], lower)
+    for folder in (upper, above, tmp_path / "work", tmp_path / "work2"):
+        folder.mkdir()
+    layers = ([upper, lower], above, tmp_path / "work2", options)
+    with (
+        mounted_union([lower], upper, tmp_path / "work") as one,
+        mounted_union(*layers, quiet=False) as other,
+    ):
+        threads = [
+            ThreadPoolExecutor(1).submit(_change, root, seed, reads)
+            for seed, (root, reads) in enumerate([(one.root, 0.2), (other.root, 0.9)] * 2)
+        ]
+        failed = set[int]().union(*(thread.result(DEADLINE) for thread in threads))
+        assert failed <= {*IN_THE_WAY, errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENOTDIR}
+        (other.root / "at last").write_text("it works")
+        assert "is in use as upperdir of another mount" in other.log()
+    assert (above / "at last").read_text() == "it works"
+
+
+def _change(root: Path, seed: int, reads: float) -> set[int]:
+    """Read and change what there is at random; return the errors."""
+    chance, failed = random.Random(seed), set[int]()
+
+    def name() -> Path:
+        return root / f"d{chance.randrange(DIRECTORIES)}/sub" / f"f{chance.randrange(FILES + 1)}"
+
+    looks: list[Callable[[], object]] = [
+        lambda: name().read_bytes(),
+        lambda: os.listdir(name().parent),
+        lambda: name().chmod(0o600),
+        lambda: name().stat(),
+    ]
+    changes: list[Callable[[], object]] = [
+        lambda: name().write_bytes(b"new"),
+        lambda: name().unlink(),
+        lambda: name().rename(name()),
+        lambda: os.link(name(), name()),
+        lambda: name().parent.parent.rename(name().parent.parent),
+    ]
+    for _ in range(20 * STEPS):
+        try:
+            chance.choice(looks if chance.random() < reads else changes)()
+        except OSError as error:
+            failed.add(error.errno or 0)
+    return failed

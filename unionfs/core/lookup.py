@@ -129,6 +129,8 @@ def look_up_plain(state: State, parent: Dir, name: bytes) -> NodeStat | None:
                 node.found_size = st.st_size
                 if not layer.bottom and has_lower_mark(state, node):
                     return None
+            elif is_whiteout(st):
+                return None
         except OSError:
             return None  # `lookup_locked` reports the error
         table = state.table
@@ -184,10 +186,12 @@ def lookup_locked(state: State, parent: Dir, name: bytes) -> NodeStat | None:
     except OSError as error:
         if error.errno not in GONE:
             raise
+        st = None
+    if st is None or is_whiteout(st):  # since the directory was read
         if not state.layers_immutable:
             return None
         log.error("%r has vanished from the layer %r", name, real.full_path())
-        raise fs_error(errno.EIO) from None
+        raise fs_error(errno.EIO)
     if stat.S_ISDIR(st.st_mode):
         return _make_dir(state, parent, loaded, name, real, st), st
     node = _make_file(state, parent, name, real, st)

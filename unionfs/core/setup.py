@@ -32,7 +32,7 @@ from unionfs.light_logging import Logger
 from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.handles import filesystem_uuid
-from unionfs.syscalls.lock_table import flock_holder
+from unionfs.syscalls.lock_table import exclusive_flocks, flock_holder
 from unionfs.syscalls.mountinfo import read_mounts
 from unionfs.syscalls.privilege import has_machine_caps, is_machine_root
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, renameat2
@@ -89,6 +89,20 @@ def open_state(config: UnionConfig) -> State:
     for layer, mapped in zip(layers.lowers, shown_mapped, strict=True):
         layer.idmapped = mapped
     return _assemble(config, layers, fds, work, mounts)
+
+
+def _warn_of_live_uppers(lowers: dict[tuple[int, int], bytes]) -> None:
+    """Say so if one of `lowers`, paths by st_dev and st_ino, is the upper of another mount.
+
+    That has it locked.  As fs/overlayfs/super.c:ovl_report_in_use().
+    """
+    for file in exclusive_flocks():
+        if file in lowers:
+            log.warning(
+                "lowerdir %s is in use as upperdir of another mount: what changes there may show "
+                "here or not, or give errors; unmount that first, or mount with timeout=SECONDS",
+                _show(lowers[file]),
+            )
 
 
 def _idmapped_mounts(config: UnionConfig) -> frozenset[int]:
@@ -351,10 +365,14 @@ def _number_layers(
         )
     fds = FdCache(min(config.open_dirs or MOST_DIRS, spare // 2))
     filesystems: dict[int, _Filesystem] = {}
+    files: dict[tuple[int, int], bytes] = {}
     network = _network_mount_points()
 
     def make(number: int, path: bytes, real: bytes, fd: Fd) -> Layer:
-        dev = os.fstat(fd).st_dev
+        st = os.fstat(fd)
+        dev = st.st_dev
+        if number >= 0:
+            files[dev, st.st_ino] = path
         of = filesystems.get(dev)
         if of is None:
             of = filesystems[dev] = _Filesystem(len(filesystems), filesystem_uuid(fd))
@@ -373,6 +391,7 @@ def _number_layers(
     lowers.reverse()
     lowers[-1].bottom = not data
     datas = tuple(make(len(lowers) + i, *entry) for i, entry in enumerate(data))
+    _warn_of_live_uppers(files)
     return _Layers(tuple(lowers), datas, top), fds
 
 

@@ -129,6 +129,24 @@ def test_a_file_lost_beneath_the_mount_is_an_error_of_that_name_only(tmp_path: P
         assert tree.read(b"kept") == b"y"
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_whiteout_put_beneath_the_mount_is_no_device(tmp_path: Path, shared: bool) -> None:
+    """The lower may be the upper of another mount, which has removed the file."""
+    layers = Layers(tmp_path, {"d": {"file": "x"}}, {"d": {"other": "y"}})
+    for timeout, error in ((None, errno.EIO), (1000.0, errno.ENOENT)):
+        with layers.union(lowers_change=True, timeout=timeout) as tree:
+            assert names(tree, b"d") == {b"file", b"other"}
+            path = layers.lowers[0] / "d/file"
+            path.unlink()
+            os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
+            if shared:
+                os.link(path, layers.base / "another")
+            assert errno_of(lambda: tree.lstat(b"d/file")) == error
+        path.unlink()
+        path.write_text("x")
+        (layers.base / "another").unlink(missing_ok=True)
+
+
 # -- changes beneath a mount with timeout=0 --
 
 

@@ -340,3 +340,19 @@ def test_an_upper_without_trusted_attributes_may_have_those_of_users(
     assert "(Operation not supported): mount with userxattr, or put upperdir" in refusal(layers)
     with layers.union(userxattr=True) as tree:
         assert tree.read(b"a") == b"data"
+
+
+def test_a_lower_that_is_the_upper_of_another_mount_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers = Layers(tmp_path, {"file": "text"})
+    above = Layers(tmp_path / "above", {})
+    above.lowers = [layers.upper, layers.lowers[0]]
+    with layers.union():
+        with above.union():
+            pass
+        assert f"lowerdir {layers.upper} is in use as upperdir of another mount" in caplog.text
+    caplog.clear()
+    with above.union():
+        pass
+    assert caplog.text == ""
