@@ -13,6 +13,7 @@ Source: Documentation/filesystems/ext4/journal.rst; fs/ext4/fsync.c:ext4_fsync_n
 
 from __future__ import annotations
 
+import errno
 import os
 
 from unionfs.core.layer import Fd, open_regular
@@ -29,9 +30,17 @@ def waits_for_marks(state: State) -> bool:
 
 
 def secure_marks(state: State, fd: int) -> None:
-    """Wait until the marks on the upper file or directory `fd` are on disk, if that has to be."""
-    if waits_for_marks(state):
+    """Wait until the marks on the upper file or directory `fd` are on disk, if that has to be.
+
+    Where a filesystem cannot sync a directory, as 9p without dotl, nothing keeps the order.
+    """
+    if not waits_for_marks(state):
+        return
+    try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def mark_before_name(state: State, fd: Fd, attribute: str, value: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root
-from tests.helpers.unions import state
+from tests.helpers.unions import errno_of, state
 from unionfs.core.config import OverrideStat, WhiteoutForm
 from unionfs.core.marks_on_disk import waits_for_marks
 
@@ -73,3 +74,24 @@ def test_marks_are_synced_where_nothing_keeps_their_order(
         CHANGES[change](tree)
         monkeypatch.undo()
     assert len(synced) == (syncs if kept == "no order" else 0)
+
+
+@pytest.mark.parametrize(("failed", "given"), [(errno.EINVAL, 0), (errno.EIO, errno.EIO)])
+def test_an_error_of_the_disk_is_one_and_a_filesystem_without_fsync_is_none(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch, failed: int, given: int
+) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(failed, os.strerror(failed))
+
+    with layers.union() as tree:
+        upper = state(tree).require_upper().upper
+        upper.journalled = upper.ordered = False
+        tree.rmdir(b"gone")
+        monkeypatch.setattr(os, "fsync", fail)
+        if given:
+            assert errno_of(lambda: tree.mkdir(b"gone", 0o755)) == given
+            assert b"gone" not in {entry.name for entry in tree.listdir(b"")}
+        else:
+            tree.mkdir(b"gone", 0o755)
+        monkeypatch.undo()
+    assert (b"gone" in layers.look()) == (not given)
