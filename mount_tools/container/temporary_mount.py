@@ -42,6 +42,7 @@ def temporary_mount(store: Store, container: Container) -> Iterator[Container]:
     Raises StoreError if it cannot be mounted, and NotFound if it was removed.
     """
     store.containers.check_upper(container)
+    store.database.require_writable()
     fd = os.open(container.directory / "copying", _OPEN, 0o600)
     try:
         container = _mounted(store, container, fd)
