@@ -29,6 +29,7 @@ from tests.conformance.cases import opened, refused, tree
 from tests.conformance.tree import file
 from tests.helpers.calls import next_tick
 from tests.helpers.mounts import DEADLINE, wait_until
+from tests.helpers.processes import is_at_end
 
 SIZE = 64 << 10
 BINARY = Path(os.path.realpath("/bin/sh")).read_bytes().ljust(SIZE, b"\0")
@@ -135,7 +136,7 @@ def test_tail_shows_what_is_appended(root: Path, name: str) -> None:
         ended(tail),
     ):
         assert tail.stdout is not None
-        wait_until(lambda: waits(tail.pid), "tail to wait")
+        wait_until(lambda: is_at_end(tail.pid, root / name), "tail to be at the end")
         with opened(root / name, os.O_WRONLY | os.O_APPEND) as writer:
             os.write(writer, b"appended\n")
         assert select.select([tail.stdout], [], [], 20)[0]
@@ -149,12 +150,6 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(DEADLINE)
-
-
-def waits(pid: int) -> bool:
-    """Tell whether tail has its file open and waits for an event, or for its next look."""
-    fds = list(Path(f"/proc/{pid}/fd").iterdir())
-    return len(fds) > 3 and Path(f"/proc/{pid}/stat").read_text().split()[2] == "S"
 
 
 # -- attributes --

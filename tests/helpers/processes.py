@@ -6,9 +6,11 @@ fails of.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import AnyStr
 
 from tests.helpers.mounts import DEADLINE
@@ -32,3 +34,12 @@ def ending(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnySt
         yield process
     finally:
         end(process)
+
+
+def is_at_end(pid: int, path: Path) -> bool:
+    """Tell whether process `pid` has `path` open, and will read what is appended to it."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        if fd.is_symlink() and os.readlink(fd) == str(path):
+            words = Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text().split()
+            return words[:2] == ["pos:", str(path.stat().st_size)]
+    return False

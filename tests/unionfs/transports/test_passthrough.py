@@ -23,6 +23,7 @@ from tests.conformance.tree import directory, file, hard_link
 from tests.helpers.calls import FS_NODUMP_FL, cached_pages, get_flags, next_tick, set_flags
 from tests.helpers.layers import HandmadeLayers
 from tests.helpers.mounts import DEADLINE, Union, kernel_overlay, mounted_union, run, wait_until
+from tests.helpers.processes import is_at_end
 
 BIG = bytes(range(256)) * 1024
 SMALL = b"a few bytes"
@@ -357,7 +358,7 @@ def test_a_reader_that_waits_sees_what_is_appended(
         path = union.root / "log"
         tail = subprocess.Popen(["tail", "-n0", "-f", path], stdout=subprocess.PIPE)
         try:
-            wait_until(lambda: is_at(tail.pid, path, len(BIG)), "tail to be at the end")
+            wait_until(lambda: is_at_end(tail.pid, path), "tail to be at the end")
             with open(path, "ab") as writer:
                 writer.write(b"appended\n")
             assert tail.stdout is not None
@@ -366,15 +367,6 @@ def test_a_reader_that_waits_sees_what_is_appended(
         finally:
             tail.kill()
             tail.communicate(timeout=DEADLINE)
-
-
-def is_at(pid: int, path: Path, offset: int) -> bool:
-    """Tell whether process `pid` has `path` open, and will read it from `offset` on."""
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        if fd.is_symlink() and os.readlink(fd) == str(path):
-            words = Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text().split()
-            return words[:2] == ["pos:", str(offset)]
-    return False
 
 
 def test_programs_and_libraries_are_in_memory_once_and_other_files_are_cached(
