@@ -29,7 +29,8 @@ class Run:
     These are those of `listing`, in its order or sorted.  `at` is the position of the latest, -1
     if the program is expected but has not come yet, and `count` how many were in order after those
     by which the order was taken.  `front` is the position up to which something was done ahead,
-    for the caller to set; it is never before `at`.  `then` is the run of the directory in which
+    for the caller to set; it is never before `at`.  `done` counts, for the caller, for how many
+    of them that was.  `then` is the run of the directory in which
     the program is expected to go on, and `is_last` says that there is no such directory.
     `was_expected` says that the program has come as it was expected to.
     """
@@ -38,6 +39,7 @@ class Run:
         "_sorted",
         "at",
         "count",
+        "done",
         "front",
         "is_last",
         "listing",
@@ -51,6 +53,7 @@ class Run:
         """Begin at position `at` of `listing`; `before` is an earlier run of the directory."""
         self.parent, self.listing, self.names = parent, listing, listing.names
         self.at, self.front, self.count = at, at, 0
+        self.done = 0
         self.then: Run | None = None
         self.is_last = self.was_expected = False
         self._sorted: list[bytes] | None = None
@@ -60,6 +63,11 @@ class Run:
     @property
     def is_sorted(self) -> bool:
         return self.names is self._sorted
+
+    @property
+    def ahead(self) -> int:
+        """How many names are ahead of the program; where it has not come yet only those `done`."""
+        return self.front - self.at if self.at >= 0 else self.done
 
     def chain(self) -> Iterator[Run]:
         """Yield this run and those that are expected to follow it."""

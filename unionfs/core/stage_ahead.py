@@ -54,6 +54,7 @@ ROOM_INODES = 1024
 _A_TIME = 16  # copies that one request stages, fewer at the begin of a run
 _AT_FIRST = 4  # copies if none is ahead
 _AT_ONCE = 256  # names that are looked at for them
+DIRS = 32  # directories in a row that are foreseen
 _PATIENCE_S = 1.0
 _IN_MEMORY = (TMPFS, RAMFS)
 _MOST_SYNCS = 4 * MOST  # also those of copies that were removed
@@ -340,7 +341,7 @@ class StageAhead:
         """Stage the next files of `run`, and begin to write them; return how many."""
         made = list[_Ahead]()
         # The program waits for the first ones, and not for the rest of them.
-        most = min(_A_TIME if _are_ahead(run) else _AT_FIRST, run.count + 1)
+        most = min(_A_TIME if _are_ahead(run) else _AT_FIRST, max(1, 2 * run.count))
         try:
             self._stage_from(run, most, metacopies, made)
         finally:
@@ -360,8 +361,11 @@ class StageAhead:
                     run.front += 1
                     ahead = self._stage(run, metacopies)
                     if ahead is not None:
+                        run.done += 1
                         made.append(ahead)
                     continue
+                if run.then is None and _count_dirs(first) >= DIRS:
+                    return
                 then = self._next_run(run)
                 if held is not None:
                     table.forget(held.nodeid, 1)
@@ -379,11 +383,11 @@ class StageAhead:
         A copy that is staged keeps the directory, but there may be none in it.
         """
         state, then = self._state, run.then
-        if then is not None:
-            return then if state.table.hold(then.parent) else None
+        if then is not None and state.table.hold(then.parent):
+            return then
+        run.then = then = None
         if run.is_last:
             return None
-        run.is_last = True  # unless one is found
         d = next_dir(state, run.parent, is_sorted=run.is_sorted)
         while d is not None:
             after = None
@@ -392,13 +396,13 @@ class StageAhead:
                 if listing is not None and not self._runs.has_come(d):
                     then = run.expect(d, listing)
                     self._runs.expect(then)
-                    run.is_last = False
                     return then
                 after = next_dir(state, d, is_sorted=run.is_sorted)
             finally:
                 if then is None:
                     state.table.forget(d.nodeid, 1)
             d = after
+        run.is_last = True
         return None
 
     def _has_room(self, run: Run) -> bool:
@@ -419,7 +423,9 @@ class StageAhead:
         if _is_far_enough(run):
             return False
         *_, last = run.chain()
-        return last.front + 1 < len(last.names) or not last.is_last
+        if last.front + 1 < len(last.names):
+            return True
+        return not last.is_last and _count_dirs(run) < DIRS
 
     def _stage(self, run: Run, metacopies: bool) -> _Ahead | None:
         """Stage the file at the front of `run`; return None if it is none to be staged ahead."""
@@ -486,8 +492,13 @@ def work_ahead(state: State, start: Start) -> None:
 
 
 def _are_ahead(run: Run | None) -> int:
-    """Return how many names of `run`, and of those that follow it, are ahead of the program."""
-    return 0 if run is None else sum(each.front - each.at for each in run.chain())
+    """Return how many files of `run`, and of those that follow it, are ahead of the program."""
+    return 0 if run is None else sum(each.ahead for each in run.chain())
+
+
+def _count_dirs(run: Run) -> int:
+    """Return how many directories `run` and those that follow it are."""
+    return sum(1 for _ in run.chain())
 
 
 def _is_far_enough(run: Run) -> bool:

@@ -18,9 +18,12 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import wait_until
 from tests.helpers.trees import assert_same, snapshot
-from tests.helpers.unions import core, errno_of, in_a_thread, nodeid, state
+from tests.helpers.unions import Content, core, errno_of, in_a_thread, nodeid, state
 from unionfs.core import stage_ahead, staging
-from unionfs.core.stage_ahead import BEYOND, LARGEST, MOST, RUN
+from unionfs.core.inode import Dir
+from unionfs.core.next_dirs import next_dir
+from unionfs.core.stage_ahead import BEYOND, DIRS, LARGEST, MOST, RUN
+from unionfs.core.state import State
 from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.copyfile import copy_range
 from unionfs.syscalls.statfs import TMPFS
@@ -132,6 +135,44 @@ def test_a_walk_through_many_directories_waits_in_the_first_one_only(tmp_path: P
                 chmod(tree, name)
         assert used(tree) >= 12 * len(few) - RUN - 1
         assert core(tree).counters()["copy_ups"] == 12 * (len(few) + 2) + 1
+
+
+def test_not_every_directory_of_a_tree_is_foreseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreseen: list[Dir | None] = []
+
+    def noted(*args: Any, **keywords: Any) -> Dir | None:
+        foreseen.append(next_dir(*args, **keywords))
+        return foreseen[-1]
+
+    monkeypatch.setattr(stage_ahead, "next_dir", noted)
+    content: Content = {f"dir{number:03}": {} for number in range(3 * DIRS)}
+    layers = Layers(tmp_path, {"a": {**CONTENT, "deep": content}})
+    with layers.union(background=in_a_thread) as tree:
+        for name in listed(tree, b"a"):
+            chmod(tree, name)
+    assert len(foreseen) == DIRS - 1
+
+
+def test_a_foreseen_directory_that_was_forgotten_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Dir] = []
+
+    def failing(state: State, d: Dir, *, is_sorted: bool) -> Dir | None:
+        calls.append(d)
+        if len(calls) == 2:  # with nothing staged in it, nobody refers to `deep`
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return next_dir(state, d, is_sorted=is_sorted)
+
+    monkeypatch.setattr(stage_ahead, "next_dir", failing)
+    layers = Layers(tmp_path, {"a": {**CONTENT, "deep": {"deeper": dict(CONTENT)}}})
+    with layers.union(background=in_a_thread) as tree:
+        names = listed(tree, b"a")
+        for name in names:
+            chmod(tree, name)
+        assert len(calls) > 2 and len(staged(layers)) == BEYOND
 
 
 def test_a_directory_beside_one_of_an_unlisted_directory_is_not_guessed(tmp_path: Path) -> None:
@@ -290,7 +331,7 @@ def test_several_begin_together(
     # The program waits for the first one only, and few are as likely as those that follow later.
     assert counts[:2] == [1, RUN + 1]
     assert sum(counts) >= FILES - RUN - 2
-    assert len(counts) <= FILES // 4
+    assert len(counts) <= FILES // 3
 
 
 def test_a_copy_that_is_taken_before_its_sync_began_is_synced(
