@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import os
 from itertools import count
-from typing import TYPE_CHECKING
 
 from benchmarks.floor_python.copies import stage
+from benchmarks.floor_python.inode import Node
 from benchmarks.floor_python.listings import DT_REG
 from unionfs.syscalls.aio import Syncs
-
-if TYPE_CHECKING:
-    from benchmarks.floor_python.union import Node
 
 TOGETHER = 16
 LARGEST = 64 << 10  # bytes

@@ -86,6 +86,7 @@ def common(tree: Listings[N], place: Place) -> list[Handler]:
     made[Opcode.STATFS] = _statistics(place)
     made[Opcode.GETXATTR] = lambda nodeid, end: -errno.ENODATA
     made[Opcode.LISTXATTR] = _list_xattrs(place)
+    made[Opcode.FORGET] = made[Opcode.BATCH_FORGET] = lambda nodeid, end: 0
     return made
 
 

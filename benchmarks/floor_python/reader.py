@@ -88,6 +88,7 @@ def _serve(device: int, handlers: Handlers, rings: bool) -> NoReturn:
             raise
         opcode, unique, nodeid, pid = unpack(buffer)
         if opcode in _FORGETS:
+            handle[opcode](nodeid, length)
             if rings:
                 time.sleep(_TOGETHER_S)
             continue

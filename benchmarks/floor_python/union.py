@@ -7,8 +7,10 @@ once, by the system calls that overlayfs's form wants and no others.
 Left out is what is not needed while one program at a time changes a file: what the kernel has
 checked is not checked again, there are no locks but for the reading of a directory and for
 copies, no redirects (a directory of a lower is not renamed), no index of hard links, no extended
-attributes but overlayfs's own, and nothing to be done after a crash.  Inodes are not freed, and
-a file that is not open is gone with its last name.
+attributes but overlayfs's own, and nothing to be done after a crash.  Inodes are not freed.
+
+A file without a name is freed when the kernel forgets it, in a thread: a disk may have to
+discard its blocks.
 
 Source: Documentation/filesystems/overlayfs.rst.
 """
@@ -18,133 +20,41 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import queue
 import stat
 import tempfile
 import threading
 from itertools import count
+from typing import NoReturn
 
 from benchmarks.floor_python.ahead import Ahead
 from benchmarks.floor_python.copies import NEW, ORIGIN, READ, origin_of, publish
+from benchmarks.floor_python.inode import IS_PASSED, MAY_BE_MAPPED, Node
 from benchmarks.floor_python.listings import (
     DT_DIR,
     DT_REG,
     LOOK,
-    NLINK_AT,
     OPENED,
     PASSED,
     ROOT,
-    UNSETTLED,
-    VALID,
-    Listed,
     Listings,
     drop_name,
-    put_word,
 )
 from unionfs.syscalls import xattr
 from unionfs.syscalls.getdents import entries
 from unionfs.syscalls.renameat2 import RENAME_EXCHANGE, RENAME_WHITEOUT, renameat2
 from unionfs.wire import abi
 
-NS = 1_000_000_000
 _OPAQUE = "trusted.overlay.opaque"
 SHARED = b"whiteout"  # in the staging directory: all whiteouts are links of it
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NOATIME | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+KEPT = 32  # fds of files without a name that may stay
 _WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _DT_CHR = 2
 
-# What a handle has of these: whether it is passed through, and whether it may be mapped to write.
-IS_PASSED, MAY_BE_MAPPED = 1, 2
 
-_put_entry, _pack_opened = abi.ENTRY_OUT.pack_into, abi.OPEN_OUT.pack
-
-
-class Node(Listed):
-    """An inode, which is `name` in the open directory `at`, in the upper if it is `in_upper`.
-
-    A file that is open has an `fd`, which the kernel knows as `backing` if it reads and writes by
-    itself; `passed` counts the handles of that kind, `cached` the others, and `mapped` those of
-    either that change attributes without a request.  `others` are further
-    names, each with its directory.  One that is `gone` has no name.
-
-    The real directory of a directory is open as `fd` once it was read, and as `upper` if it is in
-    the upper.  `lowers` are those of its parent in which lowers have it too.  `below` are the names
-    that lowers have, of which `whiteouts`, and names of nobody, are whited out in the upper.
-    """
-
-    __slots__ = (
-        "at",
-        "backing",
-        "below",
-        "cached",
-        "fd",
-        "given",
-        "gone",
-        "in_upper",
-        "lowers",
-        "mapped",
-        "name",
-        "others",
-        "passed",
-        "unread",
-        "upper",
-        "whiteouts",
-    )
-
-    names: dict[bytes, Node]
-    below: dict[bytes, Node]
-    whiteouts: set[bytes]
-    lowers: list[int]
-    parent: Node
-    others: list[tuple[Node, bytes]]
-    backing: int
-
-    def __init__(self, number: int, kind: int, at: int, name: bytes) -> None:
-        super().__init__(number, kind)
-        self.at, self.name = at, name
-        self.in_upper = self.gone = False
-        self.stale, self.fd = LOOK, -1
-        self.passed = self.mapped = 0
-        if self.is_dir:
-            self.unread, self.upper = True, -1
-            self.lowers = []
-        else:
-            self.cached = 0
-            self.given = False
-            self.others = []
-
-    def refresh(self) -> None:
-        # At first: a change meanwhile makes it stale again.
-        self.stale = LOOK if self.passed else 0
-        if self.fd >= 0:
-            st = os.fstat(self.fd)
-        elif self.gone:
-            put_word(self.entry, NLINK_AT, 0)
-            return
-        else:
-            st = os.stat(self.name, dir_fd=self.at, follow_symlinks=False)
-        mode, _, _, nlink, uid, gid, size, atime, mtime, ctime = st
-        _put_entry(
-            self.entry,
-            0,
-            self.number,
-            UNSETTLED if self.mapped else VALID,
-            self.number,
-            size,
-            st.st_blocks,
-            atime,
-            mtime,
-            ctime,
-            st.st_atime_ns % NS,
-            st.st_mtime_ns % NS,
-            st.st_ctime_ns % NS,
-            mode,
-            1 if self.is_dir else nlink,
-            uid,
-            gid,
-            st.st_rdev & 0xFFFFFFFF,
-            st.st_blksize,
-            0,
-        )
+_pack_opened = abi.OPEN_OUT.pack
 
 
 class Union(Listings[Node]):
@@ -159,6 +69,10 @@ class Union(Listings[Node]):
         self.ahead = Ahead(self.work)
         self._numbers, self._staged = count(ROOT), count()
         self._lock = threading.Lock()
+        self._unneeded: list[int] = []  # fds
+        self._freed: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+        self._removing, self._closing = threading.Lock(), threading.Lock()
+        self._freeing: threading.Thread | None = None
         self.root = self.add(DT_DIR, os.open(upper, _DIRECTORY), b".")
         self.root.in_upper = True
         self.root.parent = self.root
@@ -377,10 +291,47 @@ class Union(Listings[Node]):
         self.settle(node)
 
     def settle(self, node: Node) -> None:
-        """Close the fd of a file that nobody has open."""
-        if node.fd >= 0 and not (node.passed or node.cached):
+        """Close the fd of a file that nobody has open, and that has a name."""
+        if node.fd >= 0 and not (node.passed or node.cached or node.gone):
             os.close(node.fd)
             node.fd = -1
+
+    def _keep(self, node: Node) -> None:
+        """Keep an upper file, which loses a name and maybe all, from being freed meanwhile."""
+        if node.fd < 0 and not node.others:
+            node.fd = os.open(node.name, _PATH, dir_fd=node.at)
+
+    def forget(self, nodeid: int) -> None:
+        """Free a file that has no name and no handle."""
+        node = self.nodes[nodeid]
+        if node.gone and node.fd >= 0 and not (node.passed or node.cached):
+            self._unneeded.append(node.fd)
+            node.fd = -1
+            if len(self._unneeded) >= KEPT:
+                self._free()
+
+    def _free(self) -> None:
+        if self._freeing is None:
+            self._freeing = threading.Thread(target=self._close_all, daemon=True)
+            self._freeing.start()
+        self._freed.put(self._unneeded)
+        self._unneeded = []
+
+    def _close_all(self) -> NoReturn:
+        while True:
+            for fd in self._freed.get():
+                with self._removing:  # a removal that waits comes first
+                    pass
+                with self._closing:
+                    os.close(fd)
+
+    def _remove(self, name: bytes, at: int) -> None:
+        """Remove a directory while no file is freed: rmdir(2) would spin until that has ended.
+
+        Source: fs/dcache.c:shrink_dcache_parent().
+        """
+        with self._removing, self._closing:
+            os.rmdir(name, dir_fd=at)
 
     # -- names --
 
@@ -440,6 +391,8 @@ class Union(Listings[Node]):
         """Remove the name of a file."""
         node, name = self._found(parent, key), key[:-1]
         upper = self.upper_of(parent)
+        if node.in_upper:
+            self._keep(node)
         if key not in parent.below:
             os.unlink(name, dir_fd=upper)
         elif node.in_upper:
@@ -463,12 +416,12 @@ class Union(Listings[Node]):
             renameat2(self.work, staged, upper, name, RENAME_EXCHANGE)
             for whiteout in node.whiteouts:
                 os.unlink(whiteout[:-1], dir_fd=self.upper_of(node))
-            os.rmdir(staged, dir_fd=self.work)
+            self._remove(staged, self.work)
         else:
-            os.rmdir(name, dir_fd=upper)
+            self._remove(name, upper)
         self._lost(parent, key)
         if node.upper >= 0:
-            os.close(node.upper)
+            self._unneeded.append(node.upper)
         node.fd = node.upper = -1
         node.gone, node.stale = True, LOOK
 
@@ -521,6 +474,8 @@ class Union(Listings[Node]):
         if not node.in_upper:
             self.copy_up(node)
             self.settle(node)
+        if there is not None and there.in_upper:
+            self._keep(there)
         self._move(node, (parent, before), (target, after))
         if there is not None:
             self._left(there, target, after[:-1])

@@ -8,8 +8,9 @@ import stat
 
 from benchmarks.floor_python.answers import IDS, IDS_AT, Handler, Place, common
 from benchmarks.floor_python.copies import NEW
+from benchmarks.floor_python.inode import Node
 from benchmarks.floor_python.listings import DT_DIR, DT_REG, NEGATIVE
-from benchmarks.floor_python.union import Node, Union
+from benchmarks.floor_python.union import Union
 from unionfs.syscalls.attributes import utimens_at
 from unionfs.syscalls.renameat2 import RENAME_NOREPLACE
 from unionfs.wire import abi
@@ -36,6 +37,8 @@ def handlers(union: Union, place: Place) -> list[Handler]:
     made[Opcode.OPEN] = _open(union, place)
     made[Opcode.CREATE] = _create(union, place)
     made[Opcode.RELEASE] = _release(union, place)
+    made[Opcode.FORGET] = _forget(union)
+    made[Opcode.BATCH_FORGET] = _forget_several(union, place)
     made[Opcode.FSYNC] = _sync(union)
     made[Opcode.UNLINK] = _unlink(union, place)
     made[Opcode.RMDIR] = _rmdir(union, place)
@@ -320,6 +323,25 @@ def _sync(union: Union) -> Handler:
         node = union.nodes[nodeid]
         if node.in_upper and node.fd >= 0:
             os.fsync(node.fd)
+        return 0
+
+    return handle
+
+
+def _forget(union: Union) -> Handler:
+    def handle(nodeid: int, end: int) -> int:
+        union.forget(nodeid)
+        return 0
+
+    return handle
+
+
+def _forget_several(union: Union, place: Place) -> Handler:
+    start = place.at + abi.BATCH_FORGET_IN.size
+
+    def handle(nodeid: int, end: int) -> int:
+        for forgotten, _ in abi.FORGET_ONE.iter_unpack(place.rest[start:end]):
+            union.forget(forgotten)
         return 0
 
     return handle

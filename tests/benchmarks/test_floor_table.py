@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.floor_table import KEPT, PAGE, page_with, tables
+from benchmarks.report import figure
 from benchmarks.results import Results, Series, from_json
 from benchmarks.workload import Row
 
@@ -49,6 +50,9 @@ def test_row_has_overlayfs_the_floors_ours_and_the_best_peer() -> None:
         (1.0, 1.1, 3.1, "not by a union in Python"),
         (2.9, 3.1, 3.2, "not in Python"),
         (3.1, 3.2, 3.3, "not with FUSE"),
+        (9.1, 3.2, 3.3, "not with FUSE"),
+        (14.0, 3.2, 3.3, "not in Python"),
+        (1.0, 1.1, 14.0, ""),
     ],
 )
 def test_aim_is_in_reach_if_the_least_union_is_well_within(
@@ -61,7 +65,7 @@ def test_aim_is_in_reach_if_the_least_union_is_well_within(
         least_union_uring=union,
         pyunion_uring=9.0,
     )
-    wanted = ["3.00", f"{floor:.2f}", f"{python:.2f}", f"{union:.2f}", "9.00", answer]
+    wanted = ["3.00", *map(figure, (floor, python, union)), "9.00", answer]
     assert line(results, "a name", 1)[-6:] == wanted
 
 

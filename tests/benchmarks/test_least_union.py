@@ -8,19 +8,21 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from benchmarks.floor_python.ahead import LARGEST, RUN, TOGETHER
+from benchmarks.floor_python.inode import Node
 from benchmarks.floor_python.listings import ROOT
-from benchmarks.floor_python.union import SHARED, Node, Union
+from benchmarks.floor_python.union import KEPT, SHARED, Union
 from benchmarks.layers import Stack
 from benchmarks.results import from_json
 from benchmarks.subjects import BY_NAME, Place, mounted
 from tests.benchmarks.test_main import command
 from tests.helpers.io_uring import io_uring_enabled
-from tests.helpers.mounts import REPOSITORY, require_fuse, require_root
+from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, wait_until
 
 PATIENCE = 60
 SUBJECT = BY_NAME["least-union-dev"]
@@ -202,6 +204,32 @@ def test_large_file_is_not_copied_ahead(tmp_path: Path) -> None:
     ]
     union.copy_up(nodes[RUN + 1])
     assert (tmp_path / "upper" / "0" / large.name).read_bytes() == large.read_bytes()
+
+
+def test_files_without_a_name_are_freed_when_they_are_forgotten(tmp_path: Path) -> None:
+    require_root()
+    union = flat_union(tmp_path, 3 * KEPT)
+    nodes = files_of(union)
+    for node in nodes:
+        union.copy_up(node)
+        union.settle(node)
+        union.unlink(node.parent, node.name + b"\0")
+        node.refresh()
+        assert os.fstat(node.fd).st_nlink == 0
+    kept = [f"/proc/self/fd/{node.fd}" for node in nodes]
+    inodes = [os.stat(path).st_ino for path in kept]
+    for node in nodes:
+        union.forget(node.number)
+    wait_until(lambda: still_there(kept, inodes) < KEPT, "the freeing of most files")
+
+
+def still_there(paths: list[str], inodes: list[int]) -> int:
+    """Return how many of the fds are still those of the inodes."""
+    found = 0
+    for path, inode in zip(paths, inodes, strict=True):
+        with suppress(FileNotFoundError):
+            found += os.stat(path).st_ino == inode
+    return found
 
 
 def test_error_of_the_disk_is_that_of_the_copy(
