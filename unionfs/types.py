@@ -7,6 +7,7 @@ are bytes and `st_blocks` counts 512-byte blocks.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from unionfs.light_enum import Enum, auto
 from unionfs.light_typing import NamedTuple, NewType
@@ -29,6 +30,14 @@ FMODE_EXEC = 1 << 5
 """Among the flags of an open for execve(2).  Source: include/linux/fs.h."""
 
 Buffer = bytes | bytearray | memoryview
+
+# Those that a stat_result has by name only: from Python 3.13 on its constructor refuses
+# the name of a field that its sequence has.
+_STAT_NAMES = [
+    name
+    for name in dir(os.stat_result)
+    if name.startswith("st_") and name not in os.stat_result.__match_args__
+]
 
 
 class Attr(NamedTuple):
@@ -184,3 +193,17 @@ class Frozen(NamedTuple):
     pause_ns: int
     copied: tuple[bytes, ...]
     copied_bytes: int
+
+
+def changed_stat(st: os.stat_result, values: Mapping[int, int], **named: int) -> os.stat_result:
+    """Return `st` with other `values` at stat's indices, such as ST_MODE, and of `named` fields.
+
+    `named` can have what has no index: st_rdev, st_blocks, and times in ns.
+    """
+    attributes = {name: getattr(st, name) for name in _STAT_NAMES}
+    if "st_ctime_ns" in named:
+        attributes["st_ctime"] = named["st_ctime_ns"] / 1e9
+    plain = list(st)
+    for index, value in values.items():
+        plain[index] = value
+    return os.stat_result(plain, {**attributes, **named})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import require_root
 from tests.helpers.unions import core, errno_of, nodeid
-from unionfs.types import ROOT_NODEID, DirEntry, SetAttr
+from unionfs.types import ROOT_NODEID, DirEntry, SetAttr, changed_stat
 
 
 def test_an_attr_overrides_numbers_of_the_real_file(tmp_path: Path) -> None:
@@ -88,3 +89,18 @@ def test_a_backing_tells_lower_from_upper(tmp_path: Path) -> None:
         del lower, upper  # each keeps its file open
         core(tree).release(reader)
         core(tree).release(writer)
+
+
+def test_a_changed_stat_keeps_the_other_fields(tmp_path: Path) -> None:
+    """Python 3.13 refuses to make a stat_result of what older ones take: run under each."""
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+    st = os.stat(tmp_path / "file")
+    later = st.st_ctime_ns + 7_000_000_001
+    changed = changed_stat(
+        st, {stat.ST_CTIME: later // 10**9, stat.ST_NLINK: 4}, st_ctime_ns=later, st_rdev=259
+    )
+    new = {"st_nlink": 4, "st_rdev": 259, "st_ctime_ns": later, "st_ctime": later / 1e9}
+    for name in [name for name in dir(st) if name.startswith("st_")]:
+        assert getattr(changed, name) == new.get(name, getattr(st, name)), name
+    assert changed[stat.ST_CTIME] == later // 10**9
+    assert changed[stat.ST_MTIME] == st[stat.ST_MTIME]

@@ -32,7 +32,7 @@ from unionfs.core.override import (
 )
 from unionfs.core.override_format import ENCODED_PREFIX, Override
 from unionfs.core.owner_rights import Place, may_be_widened, settled
-from unionfs.core.real_file import at_rest, changed_stat, stat_node
+from unionfs.core.real_file import at_rest, stat_node
 from unionfs.core.remote import RemoteUnion
 from unionfs.core.setattr import as_meant
 from unionfs.core.state import State
@@ -43,7 +43,18 @@ from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import utimens_at
-from unionfs.types import Attr, Backing, Buffer, DirEntry, Fh, Listed, LookedUp, NodeId, SetAttr
+from unionfs.types import (
+    Attr,
+    Backing,
+    Buffer,
+    DirEntry,
+    Fh,
+    Listed,
+    LookedUp,
+    NodeId,
+    SetAttr,
+    changed_stat,
+)
 
 _CAPABILITY = b"security.capability"
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID

@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -23,11 +22,9 @@ from unionfs.core.owner_rights import as_owner, upper_stat
 from unionfs.core.state import State
 from unionfs.errors import fs_error
 from unionfs.syscalls.statx import statx
-from unionfs.types import NS, Renewed
+from unionfs.types import NS, Renewed, changed_stat
 
 TRIES = 8
-
-_STAT_FIELDS = [name for name in dir(os.stat_result) if name.startswith("st_")]
 
 
 def stat_node(state: State, node: Node) -> os.stat_result:
@@ -251,14 +248,3 @@ def with_kept_ctime(st: os.stat_result, kept: tuple[int, int]) -> os.stat_result
 def with_nlink(st: os.stat_result, change: int) -> os.stat_result:
     """Return `st` with `change` added to its count of links."""
     return changed_stat(st, {stat.ST_NLINK: st.st_nlink + change})
-
-
-def changed_stat(st: os.stat_result, values: Mapping[int, int], **named: int) -> os.stat_result:
-    """Return `st` with other `values` at stat's indices, such as ST_MODE, and of `named` fields."""
-    attributes = {name: getattr(st, name) for name in _STAT_FIELDS}
-    if "st_ctime_ns" in named:
-        attributes["st_ctime"] = named["st_ctime_ns"] / 1e9
-    plain = list(st)
-    for index, value in values.items():
-        plain[index] = value
-    return os.stat_result(plain, {**attributes, **named})
