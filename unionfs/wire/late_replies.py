@@ -29,7 +29,7 @@ fs/fuse/file.c:fuse_file_fallocate().
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 
 from unionfs.light_typing import Protocol
 from unionfs.types import Attr, NodeId
@@ -40,9 +40,8 @@ SUSPECT_S = 1.0
 """How long a program may take to use an answer that it has."""
 
 _UNKNOWN = 0  # FUSE's number of a thread that the mount's PID namespace does not have
-_EVERYBODY = -1
+_NEVER = float("-inf")
 _MANY = NodeId(0)
-_now = time.monotonic
 
 
 class Forgets(Protocol):
@@ -54,25 +53,26 @@ class Forgets(Protocol):
 class LateReplies:
     """Which program was told the attributes of which inode, and when.
 
-    `programs` maps a nodeid to the thread that was told, `_EVERYBODY` for more than one, and to
-    the time.  The entry of `_MANY` is for all inodes that have none of their own.
+    `programs` maps a nodeid to the thread that was told last, to the time, and to the time when
+    another thread was told last.  The entry of `_MANY` is for all inodes that have none of their
+    own.
     """
 
     __slots__ = ("_cache", "programs")
 
     def __init__(self, cache: Forgets | None) -> None:
         self._cache = cache
-        self.programs: dict[NodeId, tuple[int, float]] = {}
+        self.programs: dict[NodeId, tuple[int, float, float]] = {}
 
     def asked(self, nodeid: NodeId, pid: int) -> None:
         """Note that thread `pid` asks for the attributes; called before they are looked at."""
-        programs, now = self.programs, _now()
+        programs, others = self.programs, _NEVER
         before = programs.get(nodeid)
-        if before is not None and before[0] != pid and now - before[1] < SUSPECT_S:
-            pid = _EVERYBODY
-        elif before is None and len(programs) > MOST:
+        if before is not None:
+            others = before[2] if before[0] == pid else before[1]
+        elif len(programs) > MOST:
             self._note_less()
-        programs[nodeid] = pid, now
+        programs[nodeid] = pid, monotonic(), others
 
     def asked_many(self, pid: int) -> None:
         """Note that thread `pid` asks for attributes of many inodes."""
@@ -96,9 +96,9 @@ class LateReplies:
         if not noted:
             return  # another thread has just done so
         self.programs.clear()
-        pids = {pid for pid, _ in noted.values()}
-        pid = pids.pop() if len(pids) == 1 else _EVERYBODY
-        self.programs[_MANY] = pid, max(when for _, when in noted.values())
+        last, when, _ = max(noted.values(), key=lambda asked: asked[1])
+        others = max(asked[2] if asked[0] == last else asked[1] for asked in noted.values())
+        self.programs[_MANY] = last, when, others
 
     def changed(self, nodeid: NodeId, pid: int) -> None:
         """Note that thread `pid` has changed the inode; called after that."""
@@ -112,9 +112,10 @@ class LateReplies:
             elif many[0] != pid:  # it was told long ago
                 programs.pop(_MANY, None)
 
-    def _misses(self, asked: tuple[int, float], pid: int) -> bool:
+    def _misses(self, asked: tuple[int, float, float], pid: int) -> bool:
         """Tell whether a program that was told may not know of a change that `pid` made."""
-        return (asked[0] != pid or pid == _UNKNOWN) and _now() - asked[1] < SUSPECT_S
+        last, when, others = asked
+        return monotonic() - (others if last == pid != _UNKNOWN else when) < SUSPECT_S
 
     def _forget(self, nodeid: NodeId) -> None:
         if self._cache is not None:

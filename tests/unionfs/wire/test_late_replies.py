@@ -208,6 +208,28 @@ def test_what_was_told_long_ago_is_known_by_now(monkeypatch: pytest.MonkeyPatch)
     assert cache.forgotten == []
 
 
+def test_another_that_was_told_is_known_by_now_though_the_program_goes_on_asking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As rm -r does, begun just after another program has looked at the same files."""
+    cache, clock = Given(), 0.0
+    noted = LateReplies(cache)
+    monkeypatch.setattr(late_replies, "monotonic", lambda: clock)
+    noted.asked_many(1)
+    while clock < late_replies.SUSPECT_S:
+        noted.asked_many(2)
+        cache.forgotten.clear()
+        noted.changed(_D, 2)
+        assert cache.forgotten == [_D]
+        clock += 0.3
+    noted.asked_many(2)
+    cache.forgotten.clear()
+    noted.changed(_D, 2)
+    assert cache.forgotten == [], "its own change"
+    noted.changed(_D, 3)
+    assert cache.forgotten == [_D], "thread 2 may be late"
+
+
 def test_few_are_remembered_and_the_others_not_forgotten() -> None:
     cache = Given()
     known = LateReplies(cache)
@@ -234,8 +256,8 @@ def test_of_many_what_was_told_long_ago_is_known_by_now(monkeypatch: pytest.Monk
 def test_two_threads_may_find_that_there_are_too_many() -> None:
     """The other one has emptied the notes, and has not made the one of all yet."""
 
-    class Emptied(dict[NodeId, tuple[int, float]]):
-        def copy(self) -> dict[NodeId, tuple[int, float]]:
+    class Emptied(dict[NodeId, tuple[int, float, float]]):
+        def copy(self) -> dict[NodeId, tuple[int, float, float]]:
             self.clear()
             return {}
 
