@@ -41,11 +41,13 @@ SCRIPT_DIRECTORY = "/dev/pipes"
 class Program(NamedTuple):
     """The program of a RUN: its words, and its environment as a list of `name=value`.
 
-    While it runs, `script` has to be an executable file at `SCRIPT_DIRECTORY/<name>`.
+    `arguments` are those of the build that are in its history entry and its key.  While it
+    runs, `script` has to be an executable file at `SCRIPT_DIRECTORY/<name>`.
     """
 
     argv: list[str]
     environment: list[str]
+    arguments: list[str]
     script: Heredoc | None = None
 
 
@@ -116,7 +118,8 @@ class StageState:
         argv, script = self._argv(run)
         environment = dict(self._arguments.values) | self.run_config.environment
         listed = [f"{name}={value}" for name, value in environment.items()]
-        return Program(argv, listed, script)
+        recorded = self._arguments.recorded(self.run_config.environment)
+        return Program(argv, listed, recorded, script)
 
     def run_history(self, run: Run) -> str:
         """Return the `created_by` of a RUN: its words after the build arguments it sees."""

@@ -1,9 +1,9 @@
 """The key of a step in the build cache: what the step is, and the layers below it.
 
 Decided here and only here: what a step depends on.  A RUN depends on its words, its
-environment, user and directory, and on what is mounted; a COPY on what it copies, how and
-where to; an instruction that changes only the configuration on all of that before it.  Each
-depends on SOURCE_DATE_EPOCH, which is the newest time in its layer and in its history entry.
+environment, arguments, user and directory, and on what is mounted; a COPY on what it copies,
+how and where to; an instruction that changes only the configuration on all of that before it.
+Each depends on SOURCE_DATE_EPOCH, which is the newest time in its layer and in its history entry.
 
 Threading: immutable.
 """
@@ -43,7 +43,8 @@ def of_run(
         (
             "RUN",
             created_by,
-            dumps([program.argv, script, sorted(config.env)]),
+            # In `created_by` the value of an argument may look like further arguments.
+            dumps([program.argv, script, sorted(config.env), program.arguments]),
             config.user,
             config.working_dir,
             run.network,

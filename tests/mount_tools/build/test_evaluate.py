@@ -40,6 +40,18 @@ EOF
     assert builds.content("/b") == "copied given"
 
 
+def test_the_value_of_an_argument_is_not_taken_for_another_argument(builds: Builds) -> None:
+    def build(other: str, one: str, two: str) -> str:
+        text = f'FROM busy:1\nARG X\nARG {other}\nRUN echo "$X;$Y;$Z" > /a\n'
+        builds.ok(text, "--build-arg", f"X={one}", "--build-arg", f"{other}={two}")
+        return builds.content("/a")
+
+    assert build("Y", "1", "2") == "1;2;"  # so that each line of the last build is known
+    # The history of both has |2 X=x Y=y Z=z.
+    assert build("Z", "x Y=y", "z") == "x Y=y;;z"
+    assert build("Y", "x", "y Z=z") == "x;y Z=z;"
+
+
 def test_a_secret_is_nowhere(builds: Builds, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("hush-hush")
