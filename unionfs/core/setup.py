@@ -391,7 +391,8 @@ def _number_layers(
     lowers.reverse()
     lowers[-1].bottom = not data
     datas = tuple(make(len(lowers) + i, *entry) for i, entry in enumerate(data))
-    _warn_of_live_uppers(files)
+    if config.timeout is None:
+        _warn_of_live_uppers(files)
     return _Layers(tuple(lowers), datas, top), fds
 
 

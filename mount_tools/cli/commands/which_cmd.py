@@ -113,7 +113,9 @@ def places_of(path: bytes, trees: Sequence[Tree]) -> list[Provider]:
     """
     if not trees:
         return []
-    with closing(open_union(UnionConfig(lowers=tuple(tree.path for tree in trees)))) as union:
+    # A container that is mounted goes on changing its upper.
+    config = UnionConfig(lowers=tuple(tree.path for tree in trees), timeout=0)
+    with closing(open_union(config)) as union:
         nodeid = _walk(union, path)
         if nodeid is None:
             return []

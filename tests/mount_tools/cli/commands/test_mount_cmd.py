@@ -66,3 +66,25 @@ def test_an_option_that_is_not_known(cli: Cli, base: Image, tmp_path: Path) -> N
     said = cli.fails("mount", "-o", "nonsense", "box", str(tmp_path))
     assert "unknown option 'nonsense'" in said
     assert mount_type(tmp_path) is None
+
+
+def test_commands_that_read_a_mounted_container_warn_of_nothing(
+    cli: Cli, base: Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They stack its upper over its image, and know that the mount may change it meanwhile."""
+    require_root()
+    require_fuse()
+    point = tmp_path / "point"
+    point.mkdir()
+    cli.ok("create", "--name", "box", "busy:1")
+    cli.ok("mount", "box", str(point))
+    try:
+        (point / "new").write_bytes(b"text")
+        assert cli.ok("diff", "box") == "A /new\n"
+        assert cli.ok("diff", "busy:1", "box") == "A /new\n"
+        assert cli.ok("which", "/new", "box", "--format", "{{.Type}}") == "file\n"
+        cli.ok("export", "-o", str(tmp_path / "tar"), "box")
+        assert cli.ok("restore", "box", "/new") == "/new\n"
+    finally:
+        cli.ok("umount", "box")
+    assert caplog.text == ""
