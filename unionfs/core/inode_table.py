@@ -69,23 +69,17 @@ class InodeTable:
         if root.upper is not None:
             self.uppers.add(root)
 
-    def add_locked(self, node: Node, st_ino: StIno, *, alone: bool = False) -> None:
+    def add_locked(self, node: Node, st_ino: StIno) -> None:
         """Add `node`, whose nodeid is its st_ino, or a spare number if that is taken.
 
         It is taken if the number was reused while the kernel still refers to the old
-        file, or if one lower file is at two paths: if one layer is in the stack twice, or what
-        was renamed was restored too.  If `node` is `alone`, so no link of another inode, it shows
-        that number then: programs take two files with one st_ino for one, and a directory in
-        another for a loop.
+        file, or if one layer is in the stack twice.
         """
         node.st_ino = st_ino
         # Not `NodeId(st_ino)`: a call for each new inode takes time.
         nodeid: NodeId = st_ino  # type: ignore[assignment]
         if nodeid <= ROOT_NODEID or nodeid in self.nodes:
             nodeid = next(self._spare)
-            other = self.nodes.get(cast("NodeId", st_ino))
-            if alone and other is not None and _is_elsewhere(other, node):
-                node.st_ino = cast("StIno", nodeid)
         node.nodeid = nodeid
         self.nodes[nodeid] = node
 
@@ -347,10 +341,3 @@ class InodeTable:
                     if not parent.nlookup:
                         doubtful.append(parent)
         return freed
-
-
-def _is_elsewhere(other: Node, node: Node) -> bool:
-    """Tell whether `other` is at a path of its own, and is not what `node` takes the place of."""
-    if (other.parent, other.name) == (node.parent, node.name):
-        return False
-    return other.parent.kids.get(other.name) is other

@@ -135,8 +135,7 @@ def look_up_plain(state: State, parent: Dir, name: bytes) -> NodeStat | None:
             return None  # `lookup_locked` reports the error
         table = state.table
         with table.lock:
-            ino = union_ino(layer, st.st_ino) if layer.fsid else StIno(st.st_ino)
-            table.add_locked(node, ino, alone=True)
+            table.add_locked(node, union_ino(layer, st.st_ino) if layer.fsid else StIno(st.st_ino))
             node.nlookup = 1
             parent.kids[name] = node
     return node, st
@@ -386,7 +385,7 @@ def _make_dir(
     elif real.impure:
         ino = mark_ino(state, real, name) or ino
     with state.table.lock:
-        state.table.add_locked(node, ino, alone=True)
+        state.table.add_locked(node, ino)
         parent.kids[name] = node
         if upper is not None:
             state.table.uppers.add(node)
@@ -444,7 +443,7 @@ def _make_file(state: State, parent: Dir, name: bytes, real: RealDir, st: os.sta
             ino = read_lower_marks(state, node, st) or ino
         if node.kind == stat.S_IFREG and node.data is None and state.layers_immutable:
             node.found_size = st.st_size
-    return _enter_file(state, node, ino, key, alone=st.st_nlink == 1)
+    return _enter_file(state, node, ino, key)
 
 
 def _known_link(
@@ -458,16 +457,14 @@ def _known_link(
         return known
 
 
-def _enter_file(
-    state: State, node: File, ino: StIno, key: Key | None, *, alone: bool = False
-) -> File:
+def _enter_file(state: State, node: File, ino: StIno, key: Key | None) -> File:
     """Add `node` to the table, unless another thread has added it by another name meanwhile."""
     with state.table.lock:
         known = None if key is None else state.table.by_key.get(key)
         if known is not None:
             add_alias(known, node.parent, node.name, node.real, node.rname)
             return known
-        state.table.add_locked(node, ino, alone=alone)
+        state.table.add_locked(node, ino)
         node.parent.kids[node.name] = node
         if key is not None:
             node.key = key

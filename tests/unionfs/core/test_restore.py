@@ -333,22 +333,3 @@ def test_what_is_no_path_to_restore(tree: CoreDriver, path: bytes, code: int) ->
 def test_nothing_is_restored_in_a_read_only_union(layers: Layers) -> None:
     with layers.union(**layers.read_only()) as tree:
         assert errno_of(lambda: core(tree).restore(b"old")) == errno.EROFS
-
-
-def test_what_was_renamed_and_what_is_restored_are_two_files(layers: Layers) -> None:
-    """Both come of one lower file; with one st_ino, find(1) and cp(1) take them for a loop."""
-    with layers.union() as tree:
-        before = [tree.lstat(path).ino for path in (b"etc/d", b"old")]
-        tree.mkdir(b"new", 0o755)
-        tree.rename(b"etc/d", b"new/d", 0)
-        tree.rename(b"old", b"new/old", 0)
-        for path in (b"etc/d", b"old"):
-            core(tree).restore(path)
-        pairs = [(b"etc/d", b"new/d"), (b"old", b"new/old"), (b"etc/d/sub", b"new/d/sub")]
-        inos = [(tree.lstat(here).ino, tree.lstat(there).ino) for here, there in pairs]
-        assert all(here != there for here, there in inos)
-        assert [there for _, there in inos[:2]] == before  # they stay the inodes that they are
-        for directory in (b"etc", b"new"):
-            for entry in tree.listdir(directory):
-                if entry.name not in (b".", b".."):
-                    assert entry.ino == tree.lstat(directory + b"/" + entry.name).ino
