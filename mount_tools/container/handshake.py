@@ -139,13 +139,16 @@ class Channel:
             raise RuntimeError(f"{message} came where {kind.__name__} was expected")
         return message
 
-    def raise_failure(self) -> None:
-        """Raise CannotStart if Failed has come, Silence if the watched child has ended."""
+    def raise_failure(self, within_s: float = 0) -> None:
+        """Raise CannotStart if Failed has come, Silence if the watched child has ended.
+
+        Waits `within_s` for either.
+        """
         poll = select.poll()
         for fd in (self._socket.fileno(), self._peer):
             if fd is not None:
                 poll.register(fd, select.POLLIN)
-        while poll.poll(0):
+        while poll.poll(within_s * 1000):
             message = self._receive()
             if isinstance(message, Failed):
                 raise CannotStart(message.status, message.text)

@@ -67,6 +67,9 @@ from unionfs.syscalls.mount import MS_NODEV
 from unionfs.syscalls.namespaces import adopt_orphans
 from unionfs.syscalls.privilege import is_machine_root
 
+_LAST_MOMENT_S = 1.0
+"""How long a process may take to end after its mounts have gone; do_exit() in kernel/exit.c."""
+
 
 class _Start(NamedTuple):
     """What is started, and how: `size` is that of its terminal at first."""
@@ -199,7 +202,8 @@ def _begin_command(
         try:
             root.serve()
         except StoreError:
-            ours.raise_failure()  # the mount may have gone with the process that made it
+            # The mount may have gone with the process that made it, a moment before its end.
+            ours.raise_failure(_LAST_MOMENT_S)
             raise
         # Before init begins: if we are killed, the row is all that others can find.
         try:

@@ -208,11 +208,13 @@ def _serve_mounted(
     try:
         running = transport.begin(fs, mount.fd)
     except MountError:
-        mount.unmount()
+        _undo(mount)
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENODEV:
+            raise MountError(f"{mount.point} was unmounted before it was served") from None
         log.exception("the transport failed; %s was never live", mount.point)
-        mount.unmount()
+        _undo(mount)
         return False
     control = _Control(fs, mount, listener)
     try:
@@ -230,6 +232,14 @@ def _serve_mounted(
         return supervise(fs, mount, partial(transport.carry, fs, mount.fd), ready)
     finally:
         control.end()
+
+
+def _undo(mount: FuseMount) -> None:
+    """Unmount what is not served; one that was adopted can only be unmounted from outside."""
+    try:
+        mount.unmount()
+    except MountError as error:
+        log.error("%s is not served, and cannot be unmounted: %s", mount.point, error)
 
 
 class _Control:

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -94,6 +95,26 @@ def test_a_dead_child_is_silence_though_others_have_its_end_open(
     assert ours.expect(Recorded) == Recorded()
     with pytest.raises(Silence):
         ours.expect(Recorded)
+
+
+def test_the_end_of_a_child_is_waited_for(ends: tuple[Channel, Channel]) -> None:
+    ours, _ = ends
+    wait_on, end_it = os.pipe()
+
+    def until_told() -> None:
+        os.close(end_it)
+        os.read(wait_on, 1)
+
+    child = spawn(until_told)
+    ours.watch(child)
+    ours.raise_failure()
+    ender = Timer(0.05, os.close, (end_it,))
+    ender.start()
+    with pytest.raises(Silence):
+        ours.raise_failure(60)
+    ender.join()
+    os.close(wait_on)
+    assert wait(child) == 0
 
 
 def _kill_ourselves() -> None:

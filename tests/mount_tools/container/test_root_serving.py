@@ -30,6 +30,7 @@ from tests.helpers.children import run, spawn, wait
 from tests.helpers.descriptors import room_for_files
 from tests.helpers.mounts import mount_type
 from tests.helpers.mounts import run as run_program
+from unionfs.syscalls.mount import MNT_DETACH, umount
 
 
 @pytest.fixture
@@ -134,6 +135,24 @@ def test_what_cannot_be_served_is_a_sentence(store: Store, box: Container, tmp_p
     def serve() -> None:
         server = RootServer(order, open_device())
         with pytest.raises(StoreError, match="nosuch"):
+            server.serve()
+        server.cancel()
+
+    run(serve)
+
+
+def test_a_root_that_is_unmounted_before_it_is_served_is_a_sentence(
+    store: Store, box: Container
+) -> None:
+    """Its mount namespace goes with the process that made it."""
+    order, point = root_order(store, box), box.directory / "merged"
+
+    def serve() -> None:
+        fuse = open_device()
+        server = RootServer(order, fuse)
+        FuseRoot(fuse, str(point), order.options()).mount()
+        umount(os.fsencode(point), MNT_DETACH)
+        with pytest.raises(StoreError, match="unmounted before it was served"):
             server.serve()
         server.cancel()
 
