@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,11 +48,31 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         # With it each command of a test would compile all of our modules, as no installed one.
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".cache/bytecode")
+    keep_on_disk()
     if hasattr(config, "workerinput") and "PYUNION_TEST_QUICK" not in os.environ:
         # Not at the top: coverage counts only what is imported after it has begun.
         from tests.helpers.workers import isolate
 
         isolate()
+
+
+def keep_on_disk() -> None:
+    """Make temporary files in /var/tmp if /tmp is a tmpfs, as it is on Debian 13.
+
+    Much of what is tested is asked only of a filesystem on a disk.  $TMPDIR has the last word.
+    """
+    if "TMPDIR" in os.environ or "PYUNION_TEST_QUICK" in os.environ:
+        return
+    from unionfs.syscalls.statfs import TMPFS, filesystem_type
+
+    folder = os.open(tempfile.gettempdir(), os.O_PATH)
+    try:
+        in_memory = filesystem_type(folder) == TMPFS
+    finally:
+        os.close(folder)
+    if in_memory:
+        os.environ["TMPDIR"] = "/var/tmp"
+        tempfile.tempdir = None
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A warning about a leaked object fails the test that leaked it, and no other."""
+"""A leaked object fails the test that leaked it, and no other; tests are on a disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.mounts import DEADLINE
+from tests.helpers.mounts import DEADLINE, require_root
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -48,3 +48,19 @@ def test_a_leak_fails_the_test_that_leaks(tmp_path: Path) -> None:
     )
     failed = [line.split("::")[1][:6] for line in done.stdout.splitlines() if "ERROR" in line]
     assert failed == ["test_2", "test_4", "test_7"] * 2, done.stdout
+
+
+def test_temporary_files_are_on_a_disk() -> None:
+    require_root()
+    asked = "from tests.conftest import keep_on_disk as keep; import tempfile; keep()"
+    python = f"{sys.executable} -c '{asked}; print(tempfile.gettempdir())'"
+    script = f"unset TMPDIR PYUNION_TEST_QUICK; mount -t tmpfs tmp /tmp; {python}"
+    script += f"; TMPDIR=/tmp {python}; umount /tmp"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.stdout.split() == ["/var/tmp", "/tmp"], done.stderr
