@@ -274,6 +274,11 @@ class StageAhead:
             syncing.note()
         return ahead.error == 0
 
+    def _is_being_written(self, ahead: _Ahead) -> bool:
+        """Tell whether the data of `ahead` is on its way to the disk, which comes to an end."""
+        begun = self._writable.upper.ordered or ahead.sync != 0
+        return begun and not self._is_written(ahead)
+
     def _go_ahead(self, ahead: _Ahead, node: File) -> None:
         """Stage what is likely to be next, while `ahead`, which `node` waits for, is written."""
         if not self._turn.acquire(blocking=False):
@@ -333,7 +338,7 @@ class StageAhead:
     def _stage_meanwhile(self, ahead: _Ahead, run: Run) -> None:
         """Stage the next files of `run` until `ahead` is written; some in any case."""
         self._stage_next(run, ahead.staged.copy.metacopy)
-        while run.count > RUN and self._is_due(run) and not self._is_written(ahead):
+        while run.count > RUN and self._is_due(run) and self._is_being_written(ahead):
             if not self._stage_next(run, ahead.staged.copy.metacopy):
                 break
 
@@ -355,14 +360,15 @@ class StageAhead:
         table, run, held = self._state.table, first, None
         try:
             for _ in range(_AT_ONCE):
-                if len(made) == most or _is_far_enough(first) or not self._has_room(first):
+                if len(made) == most or _is_far_enough(first):
                     return
                 if run.front + 1 < len(run.names):
-                    run.front += 1
-                    ahead = self._stage(run, metacopies)
+                    front = run.front
+                    ahead = self._stage(first, run, metacopies)
                     if ahead is not None:
-                        run.done += 1
                         made.append(ahead)
+                    elif run.front == front:
+                        return
                     continue
                 if run.then is None and _count_dirs(first) >= DIRS:
                     return
@@ -427,9 +433,13 @@ class StageAhead:
             return True
         return not last.is_last and _count_dirs(run) < DIRS
 
-    def _stage(self, run: Run, metacopies: bool) -> _Ahead | None:
-        """Stage the file at the front of `run`; return None if it is none to be staged ahead."""
-        parent, name = run.parent, run.names[run.front]
+    def _stage(self, first: Run, run: Run, metacopies: bool) -> _Ahead | None:
+        """Stage the next file of `run`, which is `first` or follows it; None if nothing was done.
+
+        The front of `run` stays where it is if there is no room for a copy.
+        """
+        parent, name = run.parent, run.names[run.front + 1]
+        run.front += 1
         loaded = parent.loaded
         if loaded is None or loaded.find(name) is not LOWER:
             return None
@@ -447,12 +457,29 @@ class StageAhead:
                 and node.found_size > 0
                 and (metacopies or node.found_size <= LARGEST)
                 and node is not self._held
+                and not self._takes_over(run, node)
             ):
-                made = self._make(run, node, st, metacopies)
+                if self._has_room(first):
+                    made = self._make(run, node, st, metacopies)
+                else:
+                    run.front -= 1
         finally:
             if made is None:  # a copy keeps the inode
                 self._state.table.forget(node.nodeid, 1)
         return made
+
+    def _takes_over(self, run: Run, node: File) -> bool:
+        """Let `run` have the copy of `node` that an earlier run of its directory staged, if any.
+
+        That run is no longer in the chain: a directory before it, where nothing is staged, was
+        forgotten, and found again as another inode.
+        """
+        ahead = self._staged.get(node)
+        if ahead is None:
+            return False
+        ahead.run, ahead.place = run, run.front
+        run.done += 1
+        return True
 
     def _make(self, run: Run, node: File, st: os.stat_result, metacopies: bool) -> _Ahead | None:
         writable = self._writable
@@ -464,6 +491,7 @@ class StageAhead:
                 return None
             ahead = _Ahead(stage_copy(copy, stay=True), run, run.front)
             self._staged[node] = ahead
+            run.done += 1
         return ahead
 
     # -- in the thread --

@@ -23,6 +23,7 @@ from unionfs.core import stage_ahead, staging
 from unionfs.core.inode import Dir
 from unionfs.core.next_dirs import next_dir
 from unionfs.core.stage_ahead import BEYOND, DIRS, LARGEST, MOST, RUN
+from unionfs.core.staging import Copy, Staged
 from unionfs.core.state import State
 from unionfs.syscalls.aio import Syncs
 from unionfs.syscalls.copyfile import copy_range
@@ -700,6 +701,46 @@ def test_the_next_are_staged_while_one_is_written(
     chmod(tree, names[1])
     assert waits[0] > before
     state(tree).write_back_ns = 0
+
+
+class Waited(Syncs):
+    """Lets nobody know of an end who does not wait for it."""
+
+    def ended(self, least: int) -> list[tuple[int, int]]:
+        return super().ended(least) if least else []
+
+
+class Unable(Syncs):
+    """The kernel takes no more of them."""
+
+    def begin(self, files: list[tuple[int, int]]) -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+@pytest.mark.parametrize("syncs", [Waited, Unable])
+def test_no_file_is_staged_again_for_a_directory_without_any_to_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: type[Syncs]
+) -> None:
+    """Such a directory is forgotten, and found again as another inode."""
+    made: list[bytes] = []
+
+    def counted(copy: Copy, *, stay: bool = False) -> Staged:
+        made.append(copy.node.parent.parent.name + copy.node.name)
+        assert len(made) < 10 * files, "there is no end of it"
+        return staging.stage_copy(copy, stay=stay)
+
+    monkeypatch.setattr(stage_ahead, "stage_copy", counted)
+    monkeypatch.setattr(stage_ahead, "Syncs", syncs)
+    few = {f"f{number}": "x" for number in range(5)}
+    large = {"f": "x" * (LARGEST + 1)}
+    places = {f"dir{number}": {"large": large, "src": dict(few)} for number in range(12)}
+    files = len(places) * len(few)
+    with Layers(tmp_path, {"top": places}).union(background=in_a_thread) as tree:
+        for place in listed_dirs(tree, b"top"):
+            for inside in listed_dirs(tree, place):
+                for name in listed(tree, inside):
+                    chmod(tree, name)
+    assert made and len(made) == len(set(made))
 
 
 def test_a_lower_that_was_changed_from_outside_is_copied_as_it_is(
