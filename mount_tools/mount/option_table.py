@@ -95,7 +95,7 @@ SECTIONS = (
                 "unless a mount without volatile has synced it before that",
                 "off",
             ),
-            Option("fsync", "0|1", "fsync=0 is the same as volatile", "1"),
+            Option("fsync", "0|1", "0 is the same as volatile", "1"),
             Option(
                 "timeout",
                 "SECONDS",
@@ -116,7 +116,7 @@ SECTIONS = (
                 "0",
             ),
             Option("noacl", "", "offer no POSIX ACLs"),
-            Option("noxattrs", "0|1", "noxattrs=1: offer no extended attributes", "0"),
+            Option("noxattrs", "0|1", "1 offers no extended attributes", "0"),
         ),
     ),
     Section(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from layerstore.containers.container import Container
 from layerstore.errors import NoSuchContainer, NotFound, StoreError
 from layerstore.store import Store
@@ -68,11 +70,23 @@ def umount(invocation: Invocation, operands: tuple[str, ...]) -> None:
         try:
             container = containers.resolve(name)
         except StoreError:
-            mounted = [c for c in containers.list() if c.mount_point == name]
-            if not mounted:
+            point = _resolved(name)
+            mounted = [c for c in containers.list() if c.mount_point == point]
+            if mounted:
+                container = mounted[0]
+            elif "/" in name:
+                raise NotFound(
+                    f"no container is mounted on {name}: umount(8) unmounts what else may be there"
+                ) from None
+            else:
                 raise
-            container = mounted[0]
         unmount_container(container)
         say(name)
 
     invocation.each(operands, unmount)
+
+
+def _resolved(mount_point: str) -> str:
+    """Return the path without symlinks, and without a look at what is mounted there."""
+    folder, name = os.path.split(os.path.abspath(mount_point))
+    return os.path.join(os.path.realpath(folder), name)

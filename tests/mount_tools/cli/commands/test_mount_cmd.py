@@ -52,6 +52,27 @@ def test_a_mount_point_that_is_not_utf_8(cli: Cli, base: Image, tmp_path: Path) 
             cli.ok("umount", name)
 
 
+def test_umount_takes_the_mount_point(
+    cli: Cli, base: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_root()
+    require_fuse()
+    monkeypatch.chdir(tmp_path)
+    Path("point").mkdir()
+    Path("link").symlink_to(".")
+    cli.ok("create", "--name", "box", "busy:1")
+    for name in ("point", "./point/", "link/point", f"{tmp_path}/point"):
+        cli.ok("mount", "box", "point")
+        try:
+            assert cli.ok("umount", name) == f"{name}\n"
+        finally:
+            if mount_type(tmp_path / "point"):
+                cli.ok("umount", "box")
+    assert cli.fails("umount", "./point") == (
+        "Error: no container is mounted on ./point: umount(8) unmounts what else may be there\n"
+    )
+
+
 def test_what_is_no_container(cli: Cli, base: Image, tmp_path: Path) -> None:
     assert cli.fails("mount", "nope", str(tmp_path)) == "Error: No such container: nope\n"
     for name in ("busy:1", base.id.short):
