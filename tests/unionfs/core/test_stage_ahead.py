@@ -743,6 +743,25 @@ def test_no_file_is_staged_again_for_a_directory_without_any_to_stage(
     assert made and len(made) == len(set(made))
 
 
+def test_nothing_is_waited_for_that_is_not_being_written(
+    tree: CoreDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    class Refused(Unable):
+        def begin(self, files: list[tuple[int, int]]) -> int:
+            begun[-1] += 1
+            return super().begin(files)
+
+    def noted(tree: CoreDriver, name: bytes) -> None:
+        begun.append(0)
+        chmod(tree, name)
+
+    monkeypatch.setattr(stage_ahead, "Syncs", Refused)
+    walk(tree, FILES, noted)
+    assert max(begun) == 2, "one before the copy is written, and one after that"
+
+
 def test_a_lower_that_was_changed_from_outside_is_copied_as_it_is(
     layers: Layers, tree: CoreDriver
 ) -> None:
