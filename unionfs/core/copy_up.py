@@ -29,7 +29,7 @@ from unionfs.core.marks_on_disk import secure_marks, waits_for_marks
 from unionfs.core.metadata import copy_metadata, set_mark, set_xattr, users_own
 from unionfs.core.owner_rights import as_owner
 from unionfs.core.protection import past_marks, protect, refuse, require_protectable
-from unionfs.core.real_file import TRIES, at_rest, open_node, stat_node, wait_for
+from unionfs.core.real_file import TRIES, AtRest, open_node, stat_node, wait_for
 from unionfs.core.redirect import lower_names
 from unionfs.core.staging import (
     Copy,
@@ -275,7 +275,7 @@ def _give_name(staged: Staged, change: Callable[[Fd], object] | None) -> None:
         if not copy.metacopy:
             node.data = None
         if copy.protected:
-            with at_rest(node) as place:
+            with AtRest(node) as place:
                 protect(place, copy.protected)
     except BaseException:
         work.discard(copy.name)
@@ -415,7 +415,7 @@ def redirect_data(state: State, node: File) -> None:
     """Write a redirect to its data on a metacopy, before the file gets another name."""
     if node.data is None or not in_upper(node):
         return
-    with at_rest(node) as (fd, name):
+    with AtRest(node) as (fd, name):
         if name is not None and state.marks.redirect not in xattr.list_at(fd, name):
             value = b"/" + b"/".join(lower_names(node))
             set_mark((fd, name), state.marks.redirect, value)

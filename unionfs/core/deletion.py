@@ -58,10 +58,10 @@ def _unlinked_simple_locked(state: State, d: Dir, name: bytes) -> bool:
     Most files that are removed soon after they were made are such, and each needs no more than
     an fd, which keeps it, and unlink(2).  The caller holds `d.lock`.
     """
-    loaded, upper, node = d.loaded, d.upper, d.kids.get(name)
-    if loaded is None or upper is None or type(node) is not File or not state.layers_immutable:
+    loaded, upper, node, writable = d.loaded, d.upper, d.kids.get(name), state.writable
+    if loaded is None or upper is None or writable is None or not state.layers_immutable:
         return False
-    if node.real is not upper or node.rname != name or node.opened:
+    if type(node) is not File or node.real is not upper or node.rname != name or node.opened:
         return False
     # Without a key it has no other names, and no entry in the index.
     if node.key is not None or name not in loaded.upper or name in loaded.lower:
@@ -77,7 +77,7 @@ def _unlinked_simple_locked(state: State, d: Dir, name: bytes) -> bool:
     d.kept_ctime = None
     del loaded.upper[name]
     d.kids.pop(name, None)  # a FORGET takes no lock of a directory, and may have removed it
-    state.table.make_orphan(node, state.require_upper().unnamed_place, orphan)
+    state.table.make_orphan(node, writable.unnamed_place, orphan)
     return True
 
 

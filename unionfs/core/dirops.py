@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs.core.copy_up import copy_up_dir, copy_up_file, mark_impure, redirect_data
+from unionfs.core.file import SUID_SGID, Handle, real_flags
 from unionfs.core.inode import ABSENT, WHITED_OUT, Dir, File, Node, empty, union_ino
 from unionfs.core.layer import OUT_OF_FDS, Fd, RealDir, lstat_at, open_dir
 from unionfs.core.lookup import NodeStat, add_alias, load_locked, reread_name_locked
@@ -240,12 +241,12 @@ def create(
 
 def create_plain(
     state: State, parent: Dir, name: bytes, mode: int, flags: int, umask: int
-) -> tuple[File, os.stat_result, Fd] | None:
-    """Make and open a regular file of the daemon's own user, where nothing has the name.
+) -> tuple[Handle, os.stat_result] | None:
+    """Make a regular file of the daemon's own user, where nothing has the name.
 
-    Returns None, with nothing done, if there is something, or if a new file inherits more
-    than a mode; `create` then makes it.  Most files are made so, and each needs no more than
-    open(2) and fstat(2).
+    Returns its first handle, opened with `flags`, and its attributes.  Returns None, with nothing
+    done, if something has the name, or if a new file inherits more than a mode; `create` then
+    makes it.  Most files are made so, and each needs no more than open(2) and fstat(2).
     """
     if mode & _SGID or (umask and parent.default_acl is not False):
         return None
@@ -254,20 +255,30 @@ def create_plain(
         loaded, upper = parent.loaded, parent.upper
         if loaded is None or upper is None or parent.dead or not state.layers_immutable:
             return None
-        if loaded.find(name) is not ABSENT:
+        # Not `Loaded.find`: a call takes time.
+        if name in loaded.upper or name in loaded.whiteouts or name in loaded.lower:
             return None
         try:
-            fd = Fd(os.open(name, flags | _NEW, mode & ~umask, dir_fd=upper.fd()))
+            fd = Fd(os.open(name, real_flags(flags) | _NEW, mode & ~umask, dir_fd=upper.fd()))
             st = os.fstat(fd)
         except OSError as error:
             if error.errno in OUT_OF_FDS:
                 return None
             reread_name_locked(state, parent, name)
             raise
-        node = enter_locked(state, parent, name, st)
-        assert type(node) is File
+        # As `enter_locked` and `OpenFiles.add` do.
+        node = File(parent, name, upper, st)
         node.bare = True
-    return node, st, fd
+        node.nlookup = node.opened = 1
+        handle = node.handle = Handle(node, fd, flags)
+        handle.plain = not st.st_mode & SUID_SGID
+        loaded.upper[name] = upper_entry(st)
+        parent.kept_ctime = None
+        table = state.table
+        with table.lock:
+            table.add_locked(node, union_ino(upper.layer, st.st_ino))
+            parent.kids[name] = node
+    return handle, st
 
 
 def make_file(state: State, flags: int) -> Maker:

@@ -54,6 +54,7 @@ _KERNELS = (
     | os.O_ASYNC
 )
 _WRITES = (os.O_WRONLY, os.O_RDWR)
+SUID_SGID = stat.S_ISUID | stat.S_ISGID
 
 # Another file may have the name by now, and a fifo must not block.
 _READS = os.O_NOATIME | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -106,9 +107,13 @@ class OpenFiles:
 
     def add(self, handle: Handle) -> Fh:
         """Add a handle; return its fh."""
+        self._note_open(handle.node, handle)
+        return self.add_counted(handle)
+
+    def add_counted(self, handle: Handle) -> Fh:
+        """Like `add`, for a handle that its inode counts already."""
         fh, by_fh = next(self._next_fh), self.by_fh
         by_fh[fh] = handle
-        self._note_open(handle.node, handle)
         if len(by_fh) > self._room:
             self.close_idle()
             self._room = len(by_fh) + self._least_room // 2

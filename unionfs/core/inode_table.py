@@ -274,10 +274,21 @@ class InodeTable:
                 return
             node.nlookup = 0
             self.freed(nodeid)
-            # Freed with no lock held: the last close of a deleted file takes time.
-            freed = self._free_file(node) if type(node) is File else self._free(node)
-        if len(freed) == 1 and type(node) is File and node.orphan is None:
-            return  # it has no fd
+            if type(node) is not File or node.key is not None or node.aliases is not None:
+                freed = self._free(node)
+            else:  # what `_free` does of most files
+                del self.nodes[nodeid]
+                self.orphans.discard(node)
+                self.unopened.pop(node, None)
+                freed = [node]
+                parent = node.parent
+                if parent.kids.get(node.name) is node:
+                    del parent.kids[node.name]
+                    if not parent.nlookup:
+                        freed += self._free(parent)
+                if node.orphan is None and len(freed) == 1:
+                    return  # it has no fd
+        # Freed with no lock held: the last close of a deleted file takes time.
         del node
         self._free_in_turn(freed)
 
@@ -298,20 +309,6 @@ class InodeTable:
     def _forget_key(self, node: Node) -> None:
         if isinstance(node, File) and node.key is not None and self.by_key.get(node.key) is node:
             del self.by_key[node.key]
-
-    def _free_file(self, node: File) -> list[Node]:
-        """Do as `_free` for a file in the table that has no reference left."""
-        if node.aliases is not None or node.key is not None:
-            return self._free(node)
-        del self.nodes[node.nodeid]
-        self.orphans.discard(node)
-        self.unopened.pop(node, None)
-        parent, name = node.parent, node.name
-        if parent.kids.get(name) is node:
-            del parent.kids[name]
-            if not parent.nlookup:
-                return [node, *self._free(parent)]
-        return [node]
 
     def _free(self, node: Node) -> list[Node]:
         """Remove `node` from the table, and each parent that only it kept; return them all."""

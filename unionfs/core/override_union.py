@@ -32,7 +32,7 @@ from unionfs.core.override import (
 )
 from unionfs.core.override_format import ENCODED_PREFIX, Override
 from unionfs.core.owner_rights import Place, may_be_widened, settled
-from unionfs.core.real_file import at_rest, stat_node
+from unionfs.core.real_file import AtRest, stat_node
 from unionfs.core.remote import RemoteUnion
 from unionfs.core.setattr import as_meant
 from unionfs.core.state import State
@@ -416,7 +416,7 @@ def _place(node: Node) -> Iterator[Place]:
         yield node.top().fd(), None
         return
     assert isinstance(node, File)
-    with at_rest(node) as place:
+    with AtRest(node) as place:
         yield place
 
 

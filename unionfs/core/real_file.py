@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 import threading
-from contextlib import AbstractContextManager
 from functools import partial
 
 from unionfs.core.file_marks import refuse_lost_data
@@ -123,8 +122,14 @@ def _is_there(node: File, real: RealDir, rname: bytes) -> bool:
     return st.st_ino == node.rino and stat.S_IFMT(st.st_mode) == node.kind
 
 
-class _AtRest:
-    """See `at_rest`.  A class, since a generator takes three times as long to enter and leave."""
+class AtRest:
+    """A context with the place of `node`, which is not renamed or replaced meanwhile.
+
+    The place is a directory and a name in it, or an fd of the file itself (O_PATH)
+    and None.  The caller holds no `Dir.lock`.
+    """
+
+    # A class, since a generator takes three times as long to enter and leave.
 
     __slots__ = ("_lock", "_node")
 
@@ -140,7 +145,8 @@ class _AtRest:
                 return orphan, None
             if node.last_stat is not None:
                 break
-            folder = _directory_of(node, real)
+            parent = node.parent
+            folder = parent if parent.upper is real else _other_directory_of(node, real)
             if folder is None:
                 if node.orphan is not orphan:
                     continue
@@ -168,19 +174,11 @@ def _open_inside(fd: Fd, name: bytes) -> Fd:
     return as_owner(partial(open_path, name, fd), (fd, None))
 
 
-def at_rest(node: File) -> AbstractContextManager[tuple[Fd, bytes | None], None]:
-    """Return a context with the place of `node`, which is not renamed or replaced meanwhile.
+def _other_directory_of(node: File, real: RealDir) -> Dir | None:
+    """Return the directory whose upper part is `real`, not the first one that has `node`.
 
-    The place is a directory and a name in it, or an fd of the file itself (O_PATH)
-    and None.  The caller holds no `Dir.lock`.
+    None for a lower or the index.
     """
-    return _AtRest(node)
-
-
-def _directory_of(node: File, real: RealDir) -> Dir | None:
-    """Return the directory whose upper part is `real`; None for a lower or the index."""
-    if node.parent.upper is real:
-        return node.parent
     return next((folder for folder, _ in node.aliases or () if folder.upper is real), None)
 
 
@@ -189,7 +187,7 @@ def statx_node(state: State, node: Node, mask: int) -> bytearray:
     if isinstance(node, Dir):
         return statx(node.top().fd(), b"", mask)
     assert isinstance(node, File)
-    with at_rest(node) as (fd, name):
+    with AtRest(node) as (fd, name):
         return statx(fd if name is None else open_path(name, fd), b"", mask)
 
 

@@ -95,10 +95,10 @@ def rename(
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
         raise fs_error(errno.EINVAL)
     check_new_name(new_name)
-    if not state.require_upper().exchanges and flags == RENAME_EXCHANGE:
-        raise fs_error(errno.EINVAL)
     if parent is new_parent and _renamed_within(state, parent, name, new_name, flags):
         return
+    if not state.require_upper().exchanges and flags == RENAME_EXCHANGE:
+        raise fs_error(errno.EINVAL)
     source, target = End(parent, name), End(new_parent, new_name)
     exchange = flags == RENAME_EXCHANGE
     _bring_up(state, source, target, exchange)
@@ -128,11 +128,15 @@ def _renamed_within(state: State, d: Dir, name: bytes, new_name: bytes, flags: i
             return False
         if node.real is not upper or node.rname != name or node.key is not None or node.data:
             return False
-        if loaded.find(name) is not Found.UPPER or loaded.find(new_name) is not Found.ABSENT:
+        ups, lower = loaded.upper, loaded.lower
+        # Not `Loaded.find`: a call takes time.
+        if name not in ups or name in lower:
+            return False
+        if new_name in ups or new_name in lower or new_name in loaded.whiteouts:
             return False
         fd = upper.fd()
         os.rename(name, new_name, src_dir_fd=fd, dst_dir_fd=fd)
-        loaded.upper[new_name] = loaded.upper.pop(name)
+        ups[new_name] = ups.pop(name)
         d.kids[new_name] = d.kids.pop(name)
         node.name = node.rname = new_name
         d.kept_ctime = None

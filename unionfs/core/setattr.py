@@ -24,7 +24,7 @@ from unionfs.core.layer import Fd
 from unionfs.core.marks_on_disk import waits_for_marks
 from unionfs.core.owner_rights import modes_settled
 from unionfs.core.protection import require_changeable
-from unionfs.core.real_file import at_rest
+from unionfs.core.real_file import AtRest
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
 from unionfs.errors import fs_error
@@ -59,7 +59,7 @@ def setattr_node(
     if change.size is not None:
         opened = copy_up_file(state, node, size=change.size)
         _truncate(state, node, change.size, handle, writer)
-    elif not in_upper(node):
+    elif not node.real.layer.is_upper:
         opened = copy_up_file(
             state,
             node,
@@ -69,13 +69,13 @@ def setattr_node(
         )
         if opened is not None:
             return os.stat(opened)
-    if opened is None:
+    if opened is None and node.opened:
         opened = open_fd(node)
     if opened is not None:
         # By the fd: another thread may rename the file meanwhile.
         _apply(state, opened, None, change)
         return os.stat(opened)
-    with at_rest(node) as (fd, name):
+    with AtRest(node) as (fd, name):
         if name is None:
             _apply_orphan(state, fd, change)
             return os.stat(fd)

@@ -15,6 +15,7 @@ from functools import partial
 from unionfs.core import deletion, dirops, extents, xattrs
 from unionfs.core.config import Atime
 from unionfs.core.file import (
+    SUID_SGID,
     Handle,
     OpenFiles,
     current_fd,
@@ -38,7 +39,7 @@ from unionfs.core.lookup import is_absent, lookup
 from unionfs.core.owner_rights import may_be_widened, settled
 from unionfs.core.readdir import list_dir, list_looked_up
 from unionfs.core.real_file import (
-    at_rest,
+    AtRest,
     renew_file,
     stat_node,
     statx_node,
@@ -73,8 +74,7 @@ from unionfs.types import (
 )
 from unionfs.vfs import TOUCH
 
-_as_attr = tuple.__new__
-_SUID_SGID = stat.S_ISUID | stat.S_ISGID
+_as_tuple = tuple.__new__
 DOTS = (b".", b"..")
 
 
@@ -85,9 +85,11 @@ class UnionFs:
         self._state = state
         self.gate = state.gate
         self._table = state.table
+        self._nodes = state.table.nodes
         self._plain_owners = state.owners.plain
         self._widens = not state.owners.privileged
         self._files = OpenFiles(state)
+        self._by_fh = self._files.by_fh
         self._dirs: dict[Fh, Dir] = {}
         state.fds.relief = self._files.close_idle
         self._closed = False
@@ -115,35 +117,39 @@ class UnionFs:
         self._table.forget(nodeid, nlookup)
 
     def getattr(self, nodeid: NodeId, fh: Fh | None = None) -> Attr:
-        node = self._table.get(nodeid)
-        if fh is not None and (handle := self._files.by_fh.get(fh)) is not None:
+        node = self._nodes.get(nodeid) or self._table.get(nodeid)
+        if fh is not None and (handle := self._by_fh.get(fh)) is not None:
             return self._attr(node, stat_handle(self._state, handle))
         return self._attr(node, stat_node(self._state, node))
 
     def setattr(
         self, nodeid: NodeId, change: SetAttr, fh: Fh | None, writer: Credentials | None = None
     ) -> Attr:
-        node = self._table.get(nodeid)
-        handle = self._files.by_fh.get(fh) if fh is not None else None
+        node = self._nodes.get(nodeid) or self._table.get(nodeid)
+        handle = self._by_fh.get(fh) if fh is not None else None
         if writer is not None and change.is_chown():
             attr = self._attr(node, stat_node(self._state, node))
             change = as_meant(node, attr, change, writer, self._files)
         return self._attr(node, setattr_node(self._state, node, change, handle, writer))
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:
-        node = self._table.nodes.get(nodeid)
-        return type(node) is File and slow_setattr(self._state, node, change)
+        node = self._nodes.get(nodeid)
+        if type(node) is not File or (in_upper(node) and change.size is None):
+            return False
+        return slow_setattr(self._state, node, change)
 
     def slow_rename(self, parent: NodeId, name: bytes) -> bool:
-        node = self._table.directory(parent).kids.get(name)
-        return type(node) is File and slow_setattr(self._state, node, TOUCH)
+        d = self._nodes.get(parent)
+        node = d.kids.get(name) if type(d) is Dir else None
+        return type(node) is File and not in_upper(node) and slow_setattr(self._state, node, TOUCH)
 
     def known(self, parent: NodeId, name: bytes) -> NodeId | None:
-        node = self._table.directory(parent).kids.get(name)
+        d = self._nodes.get(parent)
+        node = d.kids.get(name) if type(d) is Dir else None
         return None if node is None else node.nodeid
 
     def readlink(self, nodeid: NodeId) -> bytes:
-        with at_rest(self._table.file(nodeid)) as (fd, name):
+        with AtRest(self._table.file(nodeid)) as (fd, name):
             return os.readlink(name or b"", dir_fd=fd)
 
     def access(self, nodeid: NodeId, mask: int, uid: int, gid: int) -> None:
@@ -207,16 +213,18 @@ class UnionFs:
         self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
     ) -> tuple[Attr, Fh]:
         d = self._table.directory(parent)
-        state, mode, opened_with = self._state, stat.S_IMODE(mode), real_flags(flags)
-        made = None
+        state, mode = self._state, stat.S_IMODE(mode)
         if not state.owners.gives_to(uid, gid):
-            made = dirops.create_plain(state, d, name, mode, opened_with, umask)
-        if made is None:
-            new = dirops.NewInode(mode | stat.S_IFREG, umask, uid, gid)
-            made = dirops.create(state, d, name, new, dirops.make_file(state, opened_with))
-        node, st, fd = made
+            made = dirops.create_plain(state, d, name, mode, flags, umask)
+            if made is not None:
+                handle, st = made
+                return self._attr(handle.node, st), self._files.add_counted(handle)
+        new = dirops.NewInode(mode | stat.S_IFREG, umask, uid, gid)
+        node, st, fd = dirops.create(
+            state, d, name, new, dirops.make_file(state, real_flags(flags))
+        )
         handle = Handle(node, fd, flags)
-        handle.plain = not st.st_mode & _SUID_SGID
+        handle.plain = not st.st_mode & SUID_SGID
         return self._attr(node, st), self._files.add(handle)
 
     def read(self, fh: Fh, offset: int, size: int) -> bytes:
@@ -279,21 +287,22 @@ class UnionFs:
         return current_fd(self._state, self._files.require(fh))
 
     def backing(self, fh: Fh) -> Backing | None:
-        handle, state = self._files.require(fh), self._state
-        node = handle.node
+        handle, state = self._by_fh.get(fh) or self._files.require(fh), self._state
+        node, fd = handle.node, handle.fd
         upper = node.real.layer.is_upper or node.orphan is not None
         if not upper and node.is_small():
             return None
-        fd = current_fd(state, handle)
+        if fd is None or handle.changed != node.changed:
+            fd = current_fd(state, handle)
         guarded = upper and not handle.plain and is_guarded(fd)
         pristine = node.found_size >= 0 and not upper
-        # By position: names of arguments take time.
-        return Backing(fd, handle.changed, upper, pristine, state.writable is None, guarded)
+        fixed = state.writable is None
+        return _as_tuple(Backing, (fd, handle.changed, upper, pristine, fixed, guarded))
 
     def open_small(
         self, nodeid: NodeId, flags: int, wait: bool
     ) -> tuple[Fh, int, bytearray | None] | None:
-        node, state = self._table.nodes.get(nodeid), self._state
+        node, state = self._nodes.get(nodeid), self._state
         if type(node) is not File:
             return None
         version, size = node.changed, node.found_size
@@ -327,11 +336,11 @@ class UnionFs:
         return self._files.require(fh).changed
 
     def is_current(self, fh: Fh, nodeid: NodeId, version: int) -> bool:
-        node = self._files.require(fh).node
-        return node is self._table.nodes.get(nodeid) and node.changed == version
+        node = (self._by_fh.get(fh) or self._files.require(fh)).node
+        return node is self._nodes.get(nodeid) and node.changed == version
 
     def is_of(self, fh: Fh, nodeid: NodeId) -> bool:
-        return self._files.require(fh).node is self._table.nodes.get(nodeid)
+        return self._files.require(fh).node is self._nodes.get(nodeid)
 
     def will_stay(self, nodeid: NodeId, version: int) -> bool:
         node = self._table.file(nodeid)
@@ -513,7 +522,7 @@ class UnionFs:
         if not self._plain_owners:
             uid, gid = self._state.owners.shown(layer_of(node), st)
         # Not `Attr(...)`: that calls a function of Python for each file.
-        return _as_attr(Attr, (node.nodeid, node.st_ino, nlink, uid, gid, blocks, st))
+        return _as_tuple(Attr, (node.nodeid, node.st_ino, nlink, uid, gid, blocks, st))
 
     def close_idle(self) -> bool:
         """Close the fds of open files that can get another one; tell whether there were any."""

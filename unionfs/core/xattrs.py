@@ -21,7 +21,7 @@ from unionfs.core.introspect import VIRTUAL_PREFIXES, virtual_value
 from unionfs.core.layer import Fd, Layer, RealDir
 from unionfs.core.owner_rights import modes_settled
 from unionfs.core.protection import refuse, require_changeable
-from unionfs.core.real_file import at_rest
+from unionfs.core.real_file import AtRest
 from unionfs.core.state import State
 from unionfs.core.whiteout import FUSE_OVERLAYFS_PREFIX
 from unionfs.core.xattr_ids import ACLS, CAPABILITY, DEFAULT_ACL, WITH_IDS
@@ -213,7 +213,7 @@ def _marks_of(node: Node) -> int:
     if isinstance(node, Dir):
         return marks_at(node.top().fd(), b"")
     assert isinstance(node, File)
-    with at_rest(node) as (fd, name):
+    with AtRest(node) as (fd, name):
         return marks_at(fd, name or b"")
 
 
@@ -277,7 +277,7 @@ def _reach(node: Node) -> Iterator[tuple[bytes, bool]]:
         yield b"/proc/self/fd/%d" % fd, True
         return
     assert isinstance(node, File)
-    with at_rest(node) as (fd, name):
+    with AtRest(node) as (fd, name):
         if name is None:
             yield b"/proc/self/fd/%d" % fd, True
         else:

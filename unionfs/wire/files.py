@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 from unionfs.credentials import Credentials
@@ -33,7 +33,8 @@ _CHANGES = os.O_ACCMODE | os.O_TRUNC
 class Files:
     """OPEN to RELEASE, CREATE and TMPFILE.
 
-    `modes` decides which files the kernel reads and writes by itself.
+    `modes` decides which files the kernel reads and writes by itself.  `kept` are the inodes that
+    stay open until the kernel forgets them.
 
     A lower file of up to `_MOST_GIVEN` bytes without passthrough is given to the kernel
     with its first open.  That saves the READs, and the GETATTR after them, since a READ
@@ -63,10 +64,12 @@ class Files:
         self._given: set[NodeId] = set()
         fs.watch_freed(self._given.discard)
         self._unopened: Unopened | None = None
+        self.kept: Container[NodeId] = self._modes.kept_small
 
     def open_nothing(self) -> None:
         """Let the kernel read files without opening them; the union is read-only."""
         self._unopened = Unopened(self._fs)
+        self.kept = self._unopened.kept
 
     def pass_through(self, backings: Backings | None) -> None:
         """Register real files in `backings`; with None the kernel sends every read and write."""
@@ -253,7 +256,8 @@ class Files:
         at = request.body + abi.ENTRY_SIZE
         size = self._put_open(fh, attr.nodeid, flags, request, at)
         # After `_put_open`: an open for writing shortens how long the attributes are valid.
-        return size + self._encoder.entry(attr, request)
+        self._encoder.put_entry(attr, request.out, request.body)
+        return size + abi.ENTRY_SIZE
 
     def _put_open(
         self,
@@ -288,9 +292,10 @@ class Files:
         return 0
 
     def forget(self, nodeid: NodeId) -> None:
-        """Close what is kept open of the inode `nodeid`, which the kernel may have forgotten."""
-        self._modes.forget(nodeid)
-        if self._unopened is not None:
+        """Close the inode `nodeid`, which is `kept`, and which the kernel may have forgotten."""
+        if self._unopened is None:
+            self._modes.forget(nodeid)
+        else:
             self._unopened.forget(nodeid)
 
     def close_handle(self, fh: Fh, flags: int, nodeid: NodeId) -> None:

@@ -158,7 +158,7 @@ class Modes:
     the file behind them.
 
     A lower file stays open after its last handle is closed.  Its next reader gets the same
-    handle, without a system call.
+    handle, without a system call.  The small ones of these are `kept_small`, by nodeid.
 
     `lock` is held whenever a mode changes, or a change of data begins or ends.
     """
@@ -185,7 +185,7 @@ class Modes:
         self._modes: dict[NodeId, Mode] = {}
         # The modes without a handle, the one that was closed last at the end.
         self._kept: dict[NodeId, Mode] = {}
-        self._kept_small: dict[NodeId, Mode] = {}
+        self.kept_small: dict[NodeId, Mode] = {}
         self._changes: dict[NodeId, int] = {}  # how many changes of data are under way
 
     # -- changes of data --
@@ -259,7 +259,7 @@ class Modes:
                     return None
                 if mode.backing_id and nodeid in self._changes:
                     return None
-                del (self._kept_small if mode.small else self._kept)[nodeid]
+                del (self.kept_small if mode.small else self._kept)[nodeid]
             mode.handles += 1
             return mode
 
@@ -498,7 +498,7 @@ class Modes:
                 if mode.fh and mode.twin is None:
                     kept, most = self._kept, KEPT
                     if mode.small:
-                        kept, most = self._kept_small, KEPT_SMALL
+                        kept, most = self.kept_small, KEPT_SMALL
                     kept[nodeid] = mode
                     if len(kept) > most:
                         oldest = next(iter(kept))
@@ -512,11 +512,10 @@ class Modes:
 
     def forget(self, nodeid: NodeId) -> None:
         """Close the small file `nodeid`, if it is kept open."""
-        if nodeid in self._kept_small:
-            with self.lock:
-                mode = self._kept_small.get(nodeid)
-                if mode is not None:
-                    self._close(nodeid, mode)
+        with self.lock:
+            mode = self.kept_small.get(nodeid)
+            if mode is not None:
+                self._close(nodeid, mode)
 
     def _close(self, nodeid: NodeId, mode: Mode) -> None:
         """Remove the mode of `nodeid`, which no handle needs; the caller holds the lock."""
@@ -527,5 +526,5 @@ class Modes:
             for inode in (nodeid, mode.twin):
                 self._encoder.remove_writer(inode, mapped=True)
         if mode.fh:
-            (self._kept_small if mode.small else self._kept).pop(nodeid, None)
+            (self.kept_small if mode.small else self._kept).pop(nodeid, None)
             self._fs.release(mode.fh)

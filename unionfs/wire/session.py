@@ -44,6 +44,8 @@ BUFFER_SIZE = MAX_WRITE + PAGE
 _OPCODES = 64
 _HEAD = abi.OUT_HEADER.size
 _put_head = abi.OUT_HEADER.pack_into
+_FORGET = Opcode.FORGET  # an attribute of an enum takes longer to read
+_unpack_forget = abi.FORGET_IN.unpack_from
 
 _NAMING = (
     Opcode.SYMLINK,
@@ -137,18 +139,20 @@ def _noting(
     """
     readers, programs = listings.readers, late.programs
 
-    def note(nodeid: NodeId, pid: int) -> None:
-        listings.changed(nodeid)
-        late.changed(nodeid, pid)
-
     def handle(request: Request) -> int:
         try:
             return handler(request)
         finally:
-            if readers or programs:
-                note(request.nodeid, request.pid)
-                if moves:
-                    note(abi.RENAME_IN.unpack_from(request.args, request.at)[0], request.pid)
+            nodeid, pid = request.nodeid, request.pid
+            if readers:
+                listings.changed(nodeid)
+            if programs:
+                late.changed(nodeid, pid)
+            if moves:
+                (target,) = abi.RENAME_IN.unpack_from(request.args, request.at)
+                if target != nodeid:
+                    listings.changed(target)
+                    late.changed(target, pid)
 
     return handle
 
@@ -311,14 +315,16 @@ class Session:
     def forget(self, opcode: int, nodeid: NodeId, data: bytes | Room, at: int) -> None:
         """Serve a FORGET or BATCH_FORGET, which have no reply; its struct is in `data` at `at`."""
         self.counts[opcode] += 1
-        forget, forget_file = self._forget, self._files.forget
-        if opcode == Opcode.FORGET:
-            forget_file(nodeid)
-            forget(nodeid, abi.FORGET_IN.unpack_from(data, at)[0])
+        files, forget = self._files, self._forget
+        if opcode == _FORGET:
+            if nodeid in files.kept:
+                files.forget(nodeid)
+            forget(nodeid, _unpack_forget(data, at)[0])
             return
         (count, _) = abi.BATCH_FORGET_IN.unpack_from(data, at)
         at += abi.BATCH_FORGET_IN.size
         for position in range(at, at + count * abi.FORGET_ONE.size, abi.FORGET_ONE.size):
             nodeid, nlookup = abi.FORGET_ONE.unpack_from(data, position)
-            forget_file(nodeid)
+            if nodeid in files.kept:
+                files.forget(nodeid)
             forget(nodeid, nlookup)

@@ -24,16 +24,19 @@ _Result = TypeVar("_Result")
 
 
 class Unopened:
-    """Handles for reading files that no program has opened; the one used last is at the end."""
+    """Handles for reading files that no program has opened; the one used last is at the end.
+
+    `kept` has them by nodeid.
+    """
 
     def __init__(self, fs: DirectFilesystem) -> None:
         self._fs = fs
         self._lock = threading.Lock()
-        self._kept: dict[NodeId, Fh] = {}
+        self.kept: dict[NodeId, Fh] = {}
 
     def with_handle(self, nodeid: NodeId, use: Callable[[Fh], _Result]) -> _Result:
         """Return `use(fh)` for a handle of `nodeid`; raises what open(2) and `use` raise."""
-        fh = self._kept.get(nodeid)
+        fh = self.kept.get(nodeid)
         if fh is not None:
             try:
                 return use(fh)
@@ -53,15 +56,15 @@ class Unopened:
     def forget(self, nodeid: NodeId) -> None:
         """Close the handle of `nodeid`, if it has one."""
         with self._lock:
-            fh = self._kept.pop(nodeid, None)
+            fh = self.kept.pop(nodeid, None)
         if fh is not None:
             self._fs.release(fh)
 
     def _keep(self, nodeid: NodeId, fh: Fh) -> None:
         with self._lock:
-            surplus = self._kept.pop(nodeid, None)
-            self._kept[nodeid] = fh
-            if surplus is None and len(self._kept) > MOST_OPEN:
-                surplus = self._kept.pop(next(iter(self._kept)))
+            surplus = self.kept.pop(nodeid, None)
+            self.kept[nodeid] = fh
+            if surplus is None and len(self.kept) > MOST_OPEN:
+                surplus = self.kept.pop(next(iter(self.kept)))
         if surplus is not None:
             self._fs.release(surplus)

@@ -113,7 +113,7 @@ def test_a_change_goes_to_the_copy_that_it_made(
         raise AssertionError("the copy is open")
 
     with layers.union() as tree:
-        monkeypatch.setattr(setattr_module, "at_rest", needless)
+        monkeypatch.setattr(setattr_module, "AtRest", needless)
         tree.chown(b"own", 7, 8)
         monkeypatch.undo()
         assert tree.read(b"own") == b"of root"
