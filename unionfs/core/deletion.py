@@ -49,7 +49,9 @@ def unlink(state: State, parent: Dir, name: bytes) -> None:
                 _unlink_locked(state, parent, name, node)
                 break
         copy_up_dir(state, parent)
-    state.table.close_surplus()
+    table = state.table
+    if len(table.unopened) > table.max_unopened:
+        table.close_surplus()
 
 
 def _unlinked_simple_locked(state: State, d: Dir, name: bytes) -> bool:

@@ -24,6 +24,7 @@ from unionfs.core.file import (
     has_suid,
     is_guarded,
     only_appends,
+    open_fd,
     open_file,
     read_into,
     real_flags,
@@ -128,8 +129,10 @@ class UnionFs:
         node = self._nodes.get(nodeid) or self._table.get(nodeid)
         handle = self._by_fh.get(fh) if fh is not None else None
         if writer is not None and change.is_chown():
-            attr = self._attr(node, stat_node(self._state, node))
-            change = as_meant(node, attr, change, writer, self._files)
+            fd = open_fd(node) if type(node) is File else None
+            st = stat_node(self._state, node) if fd is None else os.stat(fd)
+            if st.st_mode & SUID_SGID:  # most files have neither
+                change = as_meant(node, self._attr(node, st), change, writer, self._files)
         return self._attr(node, setattr_node(self._state, node, change, handle, writer))
 
     def slow_setattr(self, nodeid: NodeId, change: SetAttr) -> bool:

@@ -18,6 +18,7 @@ from unionfs.types import NS
 
 UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
+_OMITTED = 0, UTIME_OMIT
 
 _NR_FCHMODAT2 = 452
 
@@ -92,7 +93,9 @@ def utimens_at(dir_fd: int, name: bytes | None, atime_ns: int | None, mtime_ns: 
                 raise
             os.utime(again, ns=(atime_ns, mtime_ns))
         return
-    times = _TIMES.pack(*_timespec(atime_ns), *_timespec(mtime_ns))
+    atime = _OMITTED if atime_ns is None else divmod(atime_ns, NS)
+    mtime = _OMITTED if mtime_ns is None else divmod(mtime_ns, NS)
+    times = _TIMES.pack(*atime, *mtime)
     if name is None:
         _set_times(dir_fd, times)
     elif _utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW) != 0:
@@ -125,7 +128,3 @@ def _set_times(fd: int, times: bytes) -> None:
         raise fail()
     if _utimensat(fd, path, times, 0) != 0:
         raise fail(path)
-
-
-def _timespec(ns: int | None) -> tuple[int, int]:
-    return (0, UTIME_OMIT) if ns is None else divmod(ns, NS)
