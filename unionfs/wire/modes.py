@@ -67,6 +67,8 @@ _NEVER = (errno.EOPNOTSUPP, errno.ELOOP, errno.EPERM, errno.EINVAL)
 
 _NO_FH = Fh(0)
 
+_PASSTHROUGH = abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
+
 
 class Backings(Protocol):
     """The kernel's table of real files that it may read and write by itself."""
@@ -368,9 +370,15 @@ class Modes:
         nodeid.  Raises `Defer` to wait for a disk, and `StillRunning`.
         """
         backing = self._fs.backing(fh)
+        mode = self._modes.get(nodeid)
+        if mode is None and backing is not None and backing.may_change and not backing.guarded:
+            # An upper file that nobody has open.
+            mode = self._passing(backings, backing.fd, backing.version, writes=True)
+            self._modes[nodeid] = mode
+            return mode
         if backing is not None and backing.guarded and flags & os.O_ACCMODE:
             self._wait_a_moment(nodeid, request)
-        mode = self._modes.get(nodeid)
+            mode = self._modes.get(nodeid)
         if mode is not None and not mode.handles:
             self._close(nodeid, mode)
             mode = None
@@ -436,13 +444,17 @@ class Modes:
         if not passes:
             kept = self._keep if backing.pristine else abi.FOPEN_NOFLUSH
             return Mode(backing.version, kept, program=program)
+        mode = self._passing(backings, backing.fd, backing.version, writes=backing.may_change)
+        mode.program = program and mode.backing_id > 0
+        return mode
+
+    def _passing(self, backings: Backings, fd: int, version: int, *, writes: bool) -> Mode:
+        """Return the mode for passthrough to `fd`, or, if the kernel refuses that, without."""
         try:
-            backing_id = backings.register(backing.fd, writes=backing.may_change)
+            backing_id = backings.register(fd, writes=writes)
         except OSError as error:
-            kept = self._keep if error.errno in _NEVER else 0
-            return Mode(backing.version, kept)
-        passthrough = abi.FOPEN_PASSTHROUGH | abi.FOPEN_NOFLUSH
-        return Mode(backing.version, passthrough, backing_id=backing_id, program=program)
+            return Mode(version, self._keep if error.errno in _NEVER else 0)
+        return Mode(version, _PASSTHROUGH, backing_id=backing_id)
 
     def _counted(self, mode: Mode) -> Mode:
         """Count one more handle."""
