@@ -10,6 +10,7 @@ a lock; they are about to wait for a disk anyway.
 does not depend on the stack of layers (a copy between two files, an fsync) runs
 `outside`, so that `paused` does not wait for it.  If threads stay inside for long, the
 gate is opened again for a while, so that other requests do not wait for long either.
+A request that does not end at all makes `paused` fail, and all others go on.
 
 Threading: with the GIL all threads see a store at once.  A lane is marked before
 `closed` is read, and `closed` is set before the lanes are read, so at least one of the
@@ -25,11 +26,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 PATIENCE_NS = 3_000_000  # how long new requests may wait for those that are inside
-TRIES = 200  # after so many tries the gate stays closed until nobody is inside
+TRIES = 200  # in the last one the gate stays closed for `STUCK_NS`, if nobody leaves
+STUCK_NS = 20_000_000_000  # no request takes that long inside, unless it hangs
 _LOOK_S = 20e-6
 _PAUSE_S = 1e-3  # grows with each try, up to _LONGEST_S
 _LONGEST_S = 20e-3
 _WHERE_IT_IS = nullcontext()
+_STUCK = "a request to the union does not end"
+_NO_ANSWER = "a request waits for a layer that does not answer"
 
 
 class Lane:
@@ -45,7 +49,7 @@ class Gate:
     """The gate of one union.
 
     `patient` is False for a union in which a request may never end: `paused` then fails
-    with EBUSY instead of waiting for all requests.
+    with EBUSY after `TRIES`, without a long one.
     """
 
     def __init__(self) -> None:
@@ -117,7 +121,7 @@ class Gate:
         """Keep all threads outside; yield the `time.monotonic_ns` since which they wait.
 
         One caller at a time; a second one waits for the first.  Raises EBUSY if a
-        request does not end, in a gate that is not `patient`.
+        request does not end.
         """
         with self._turn:
             since = self._close()
@@ -131,17 +135,17 @@ class Gate:
             since = time.monotonic_ns()
             with self._open:  # so that no thread of `passing` has looked but not entered
                 self.closed = True
-            bounded = attempt < TRIES - 1 or not self.patient
-            last = since + PATIENCE_NS if bounded else None
+            long = self.patient and attempt == TRIES - 1
+            last = since + (STUCK_NS if long else PATIENCE_NS)
             while not self._is_empty():
-                if last is not None and time.monotonic_ns() > last:
+                if time.monotonic_ns() > last:
                     break
                 time.sleep(_LOOK_S)
             else:
                 return since
             self._reopen()
             time.sleep(min(_PAUSE_S * (attempt + 1), _LONGEST_S))
-        raise OSError(errno.EBUSY, "a request waits for a layer that does not answer")
+        raise OSError(errno.EBUSY, _STUCK if self.patient else _NO_ANSWER)
 
     def _is_empty(self) -> bool:
         if self._passing - self._outside:

@@ -1,7 +1,8 @@
 """The client of a live mount's control socket.
 
 Decided here and only here: how long a client waits, and which failures mean that
-nothing is mounted: if no process serves the socket, it is left over.
+nothing is mounted: if no process serves the socket, it is left over.  A freeze or a restore
+takes as long as it takes while the daemon's signs of life say that it goes on.
 `layerstore.containers.control_protocol` has the messages.
 
 Threading: any thread; each request has its own connection.
@@ -23,7 +24,9 @@ from layerstore.containers.control_protocol import (
     R,
     Refused,
     Restore,
+    Sign,
     decode_reply,
+    decode_sign,
     encode_request,
 )
 from layerstore.db.processes import is_stopped
@@ -32,7 +35,10 @@ from layerstore.errors import Busy, StoreError
 from unionfs import light_socket as socket
 
 SECONDS = 10.0
-FREEZE_SECONDS = 3600.0  # files in use are copied, whatever their size
+FREEZE_SECONDS = 3600.0  # files in use are copied, by a daemon that gives no signs of life
+# A disk that has lost its connection is tried again for as long, and a large one that slept
+# takes a third of that.
+QUIET_SECONDS = 30.0
 STOPPED_SECONDS = 3.0  # then a process that was stopped is not waited for
 _CREDENTIALS = struct.Struct("=iII")
 
@@ -45,16 +51,17 @@ def ask(path: Path, request: ControlRequest[R], *, seconds: float = SECONDS) -> 
     """Send `request` to the mount behind the socket `path`; return its reply.
 
     Raises NoMount if nothing serves the socket, Busy if no reply comes within
-    `seconds` or the process that serves it was stopped, OSError (ENOSPC, EDQUOT) if the
+    `seconds`, the work has not gone on for `QUIET_SECONDS` if there are signs of life, or
+    the process that serves the socket was stopped, OSError (ENOSPC, EDQUOT) if the
     mount's disk is full, Refused with the mount's own sentence if it fails for another
     reason, and StoreError for a reply that does not follow the protocol.
     """
     try:
         with _connect(path) as connection:
             connection.sendall(encode_request(request))
-            line = _read_line(connection, path, seconds)
+            line = _read_reply(connection, path, seconds)
     except (TimeoutError, BlockingIOError):  # the latter if too many clients wait
-        raise Busy(f"the mount behind {path} has not answered for {seconds:.0f} s") from None
+        raise _silent(path, SECONDS) from None
     except (FileNotFoundError, NotADirectoryError, ConnectionError):
         raise NoMount(f"no mount is served behind {path}") from None
     if not line:
@@ -73,7 +80,8 @@ def ask(path: Path, request: ControlRequest[R], *, seconds: float = SECONDS) -> 
 
 def freeze(path: Path, upper_to: Path, *, ahead: bool = False) -> Frozen:
     """Freeze the upper of the mount behind the socket `path` to `upper_to`; see `Freeze`."""
-    return ask(path, Freeze(os.fsencode(upper_to), ahead), seconds=FREEZE_SECONDS)
+    request = Freeze(os.fsencode(upper_to), ahead, signs=True)
+    return ask(path, request, seconds=FREEZE_SECONDS)
 
 
 def restore(path: Path, restored: bytes, *, dry_run: bool = False) -> bool:
@@ -81,7 +89,7 @@ def restore(path: Path, restored: bytes, *, dry_run: bool = False) -> bool:
 
     Tells whether that changes it; with `dry_run` nothing is changed.  See `Restore`.
     """
-    return ask(path, Restore(restored, dry_run), seconds=FREEZE_SECONDS).changed
+    return ask(path, Restore(restored, dry_run, signs=True), seconds=FREEZE_SECONDS).changed
 
 
 def writing(path: Path) -> tuple[bytes, ...]:
@@ -105,11 +113,31 @@ def _connect(path: Path) -> socket.socket:
         os.close(parent)
 
 
-def _read_line(connection: socket.socket, path: Path, seconds: float) -> bytes:
-    """Return the line that comes within `seconds`.  Raises TimeoutError, and Busy."""
-    pieces: list[bytes] = []
+def _read_reply(connection: socket.socket, path: Path, seconds: float) -> bytes:
+    """Return the line of the reply, which comes within `seconds` or after signs of life.
+
+    Raises Busy.
+    """
+    rest = b""
+    while True:
+        line, rest = _read_line(connection, path, seconds, rest)
+        sign = decode_sign(line)
+        if sign is None:
+            return line
+        _refuse_hung(connection, path, sign)
+        seconds = QUIET_SECONDS
+
+
+def _read_line(
+    connection: socket.socket, path: Path, seconds: float, begun: bytes
+) -> tuple[bytes, bytes]:
+    """Return the line that begins with `begun`, and what follows it.
+
+    Raises Busy if it does not come within `seconds`.
+    """
     end = time.monotonic() + seconds
-    while not pieces or not pieces[-1].endswith(b"\n"):
+    pieces = [begun]
+    while b"\n" not in pieces[-1]:
         left = end - time.monotonic()
         connection.settimeout(max(0.001, min(left, STOPPED_SECONDS)))
         try:
@@ -117,20 +145,42 @@ def _read_line(connection: socket.socket, path: Path, seconds: float) -> bytes:
         except TimeoutError:
             _refuse_stopped(connection, path)
             if left <= STOPPED_SECONDS:
-                raise
+                raise _silent(path, seconds) from None
             continue
         if not piece:
             break
         pieces.append(piece)
-    return b"".join(pieces)
+    line, newline, rest = b"".join(pieces).partition(b"\n")
+    return line + newline, rest
+
+
+def _refuse_hung(connection: socket.socket, path: Path, sign: Sign) -> None:
+    """Raise Busy if the work has not gone on for long."""
+    seconds = sign.idle_ms / 1000
+    if seconds < QUIET_SECONDS:
+        return
+    raise Busy(
+        f"the mount behind {path} does not go on: for {seconds:.0f} s the process that serves it, "
+        f"{_pid_of(connection) or 'another'}, has waited for {sign.waits_for}; what was asked of "
+        "it may still be done, if that wait ends"
+    )
+
+
+def _silent(path: Path, seconds: float) -> Busy:
+    return Busy(f"the mount behind {path} has not answered for {seconds:.0f} s")
 
 
 def _refuse_stopped(connection: socket.socket, path: Path) -> None:
     """Raise Busy if the process that serves the socket was stopped."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid: int = _CREDENTIALS.unpack(data)[0]
+    pid = _pid_of(connection)
     if pid > 0 and is_stopped(pid):  # 0: it is not shown to us
         raise Busy(
             f"the mount behind {path} does not answer: the process that serves it, {pid}, was "
             f"stopped; `kill -CONT {pid}` lets it go on"
         )
+
+
+def _pid_of(connection: socket.socket) -> int:
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid: int = _CREDENTIALS.unpack(data)[0]
+    return pid

@@ -12,6 +12,10 @@ if the union failed with an errno, that `errno`.
     restore path [dry_run]  make a path again what the lowers have
     freeze upper_to [ahead] make the upper the topmost lower, and move it to `upper_to`
 
+The last two may take long.  With `signs` signs of life come before the reply: lines with `idle`,
+the ms in which the work has not gone on, and `waits_for`.  The first comes at once, so a client
+that hears none talks to a daemon that knows no signs, as do clients that do not ask for them.
+
 Paths in the union are base64 of their bytes; paths given in a request are text,
 whose bytes that are not UTF-8 are surrogate escapes (PEP 383).
 
@@ -158,6 +162,16 @@ class Frozen(NamedTuple):
         )
 
 
+class Sign(NamedTuple):
+    """A sign of life, which comes before a reply: how long the work has not gone on, in ms.
+
+    `waits_for` is for people: what the work has waited for meanwhile.
+    """
+
+    idle_ms: int
+    waits_for: str
+
+
 # -- requests --
 
 
@@ -230,17 +244,21 @@ class Invalidate(NamedTuple):
 
 
 class Restore(NamedTuple):
-    """Asks to make `path` again what the lowers have, or with `dry_run` whether it differs."""
+    """Asks to make `path` again what the lowers have, or with `dry_run` whether it differs.
+
+    With `signs` it asks for signs of life too.
+    """
 
     path: bytes
     dry_run: bool = False
+    signs: bool = False
 
     def fields(self) -> dict[str, object]:
-        return {"path": os.fsdecode(self.path), "dry_run": self.dry_run}
+        return {"path": os.fsdecode(self.path), "dry_run": self.dry_run, "signs": self.signs}
 
     @classmethod
     def parse(cls, fields: Fields) -> Restore:
-        return cls(_path(fields, "path"), _flag(fields, "dry_run"))
+        return cls(_path(fields, "path"), _flag(fields, "dry_run"), _flag(fields, "signs"))
 
     def reply(self, fields: Fields) -> Restored:
         return Restored.parse(fields)
@@ -249,21 +267,24 @@ class Restore(NamedTuple):
 class Freeze(NamedTuple):
     """Asks to make the upper the topmost lower, moved to the absolute path `upper_to`.
 
-    Files in use are copied while requests wait, or before that with `ahead`.
+    Files in use are copied while requests wait, or before that with `ahead`.  With `signs` it
+    asks for signs of life too.
     """
 
     upper_to: bytes
     ahead: bool = False
+    signs: bool = False
 
     def fields(self) -> dict[str, object]:
-        return {"upper_to": os.fsdecode(self.upper_to), "ahead": self.ahead}
+        upper_to = os.fsdecode(self.upper_to)
+        return {"upper_to": upper_to, "ahead": self.ahead, "signs": self.signs}
 
     @classmethod
     def parse(cls, fields: Fields) -> Freeze:
         upper_to = _path(fields, "upper_to")
         if not upper_to.startswith(b"/"):
             raise MalformedMessage("upper_to is not an absolute path")
-        return cls(upper_to, _flag(fields, "ahead"))
+        return cls(upper_to, _flag(fields, "ahead"), _flag(fields, "signs"))
 
     def reply(self, fields: Fields) -> Frozen:
         return Frozen.parse(fields)
@@ -315,6 +336,20 @@ def decode_reply(request: ControlRequest[R], line: bytes) -> R:
     code = fields.get("errno")
     text = _text(fields, "error") or "the mount gave no reason"
     raise Refused(text, code if isinstance(code, int) and not isinstance(code, bool) else None)
+
+
+def encode_sign(sign: Sign) -> bytes:
+    """Return the line that is the sign of life `sign`."""
+    return _line({"idle": sign.idle_ms, "waits_for": sign.waits_for})
+
+
+def decode_sign(line: bytes) -> Sign | None:
+    """Return the sign of life that a line is; None if it is no such line, but may be a reply."""
+    try:
+        fields = _object(line)
+        return None if "ok" in fields else Sign(_count(fields, "idle"), _text(fields, "waits_for"))
+    except MalformedMessage:
+        return None
 
 
 def _line(fields: Fields) -> bytes:

@@ -30,6 +30,7 @@ from layerstore.containers.control_protocol import (
     decode_request,
     encode_reply,
 )
+from mount_tools.daemon.signs_of_life import Say, SignsOfLife
 from unionfs.errors import error_text
 from unionfs.light_logging import Logger
 from unionfs.types import ROOT_NODEID
@@ -45,16 +46,20 @@ class Control:
         self._fs = fs
         self._point = point
         self._notifier = notifier
+        self._signs = SignsOfLife(self._upper)
 
-    def answer(self, uid: int, line: bytes) -> bytes:
-        """Carry out the request `line` of the user `uid`; return the line of the reply."""
-        return encode_reply(self._reply(uid, line))
+    def answer(self, uid: int, line: bytes, say: Say) -> bytes:
+        """Carry out the request `line` of the user `uid`; return the line of the reply.
 
-    def _reply(self, uid: int, line: bytes) -> Reply | Refused:
+        Signs of life are given to `say`, from another thread, if the request asks for them.
+        """
+        return encode_reply(self._reply(uid, line, say))
+
+    def _reply(self, uid: int, line: bytes, say: Say) -> Reply | Refused:
         if uid not in (0, os.geteuid()):
             return Refused("the mount is another user's", None)
         try:
-            return self._carry_out(line)
+            return self._carry_out(line, say)
         except MalformedMessage as error:
             return Refused(f"the request is not understood: {error}", None)
         except OSError as error:
@@ -63,7 +68,7 @@ class Control:
             log.exception("a bug in PyUnion; the request was %r", line[:200])
             return Refused(f"a bug in PyUnion: {type(error).__name__}: {error}", None)
 
-    def _carry_out(self, line: bytes) -> Reply:
+    def _carry_out(self, line: bytes, say: Say) -> Reply:
         match decode_request(line):
             case GetStatus():
                 return self._status()
@@ -74,14 +79,22 @@ class Control:
                     return Writing(tuple(self._fs.writing()))
             case Invalidate(path):
                 return self._invalidate(path)
-            case Restore(path, dry_run):
-                return self._restore(path, dry_run=dry_run)
-            case Freeze(upper_to, ahead):
-                return self._freeze(upper_to, ahead=ahead)
+            case Restore(path, dry_run, signs):
+                with self._signs.given(say if signs else None):
+                    return self._restore(path, dry_run=dry_run)
+            case Freeze(upper_to, ahead, signs):
+                with self._signs.given(say if signs else None):
+                    return self._freeze(upper_to, ahead=ahead)
 
     def _status(self) -> Status:
-        stack = self._fs.getxattr(ROOT_NODEID, b"user.pyunion.stack").split(b"\n")
-        return Status(os.getpid(), self._point, tuple(os.fsdecode(layer) for layer in stack))
+        return Status(os.getpid(), self._point, tuple(map(os.fsdecode, self._stack())))
+
+    def _stack(self) -> list[bytes]:
+        """Return the directories of the layers, the upper first."""
+        return self._fs.getxattr(ROOT_NODEID, b"user.pyunion.stack").split(b"\n")
+
+    def _upper(self) -> bytes:
+        return self._stack()[0]
 
     def _invalidate(self, path: bytes | None) -> Invalidated:
         with self._fs.gate.passing():

@@ -30,8 +30,13 @@ UNTIL_IDLE = 1.0  # seconds
 _UNTIL_THERE_IS_ROOM = 0.1  # seconds
 _CREDENTIALS = struct.Struct("=iII")
 
-Answer = Callable[[int, bytes], bytes]
-"""Carries out the request of a line for the user of that id; returns the line of the reply."""
+Say = Callable[[bytes], None]
+Answer = Callable[[int, bytes, Say], bytes]
+"""Carries out the request of a line for the user of that id; returns the line of the reply.
+
+Lines that come before the reply are given to the last argument, from any thread, one at a time.
+It raises OSError if the client has gone, or does not take the line.
+"""
 
 
 class ControlServer:
@@ -120,13 +125,13 @@ class ControlServer:
                     if self._closed:
                         return
                     self._at_work += 1
+                connection.settimeout(PATIENCE)
                 try:
-                    reply = answer(_user_of(connection), line)
+                    reply = answer(_user_of(connection), line, connection.sendall)
                 finally:
                     with self._state:
                         self._at_work -= 1
                         self._state.notify_all()
-                connection.settimeout(PATIENCE)
                 connection.sendall(reply)
         except OSError as error:
             log.debug("the client has gone: %s", error)

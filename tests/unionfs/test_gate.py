@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
+
+import pytest
 
 from tests.helpers.mounts import DEADLINE, wait_until
 from unionfs import gate as gate_module
@@ -144,3 +147,34 @@ def test_pauses_take_turns() -> None:
     for thread in [started(pause) for _ in range(8)]:
         thread.join(10)
     assert together == [1] * 8
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_request_that_never_ends_ends_only_the_pause(
+    patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All others once waited for it, for good."""
+    monkeypatch.setattr(gate_module, "TRIES", 3)
+    monkeypatch.setattr(gate_module, "STUCK_NS", 10_000_000)
+    gate = Gate()
+    gate.patient = patient
+    stuck = gate.lane()
+    enter(gate, stuck)
+    failures: list[OSError] = []
+
+    def pause() -> None:
+        try:
+            with gate.paused():
+                pass
+        except OSError as error:
+            failures.append(error)
+
+    thread = started(pause)
+    thread.join(DEADLINE)
+    assert [error.errno for error in failures] == [errno.EBUSY]
+    other = gate.lane()
+    enter(gate, other)
+    assert other.busy == 1
+    other.busy = stuck.busy = 0
+    with gate.paused():
+        assert gate.closed

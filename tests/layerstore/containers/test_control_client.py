@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from layerstore.containers.control_client import NoMount, ask, freeze, writing
+from layerstore.containers import control_client
+from layerstore.containers.control_client import NoMount, ask, freeze, restore, writing
 from layerstore.containers.control_protocol import (
     Freeze,
     Frozen,
     GetStatus,
     Refused,
+    Restored,
+    Sign,
     Writing,
     decode_request,
     encode_reply,
+    encode_sign,
 )
 from layerstore.errors import Busy, StoreError
 from tests.helpers.mounts import DEADLINE
@@ -55,7 +59,7 @@ def test_requests_and_replies_are_those_of_the_protocol(tmp_path: Path) -> None:
     reply = Frozen(5, (b"/log\xff",), 7)
     with answering(tmp_path / "socket", encode_reply(reply), asked):
         assert freeze(tmp_path / "socket", tmp_path / "to", ahead=True) == reply
-    assert decode_request(asked[0]) == Freeze(bytes(tmp_path / "to"), ahead=True)
+    assert decode_request(asked[0]) == Freeze(bytes(tmp_path / "to"), ahead=True, signs=True)
     with answering(tmp_path / "second", encode_reply(Writing((b"/a",))), asked):
         assert writing(tmp_path / "second") == (b"/a",)
 
@@ -101,3 +105,71 @@ def test_another_refusal_keeps_the_words_of_the_mount(tmp_path: Path) -> None:
     refusal = encode_reply(Refused("no such file", errno.ENOENT))
     with answering(tmp_path / "socket", refusal, []), pytest.raises(Refused, match="no such file"):
         ask(tmp_path / "socket", GetStatus())
+
+
+@contextmanager
+def giving(path: Path, signs: list[Sign], then: bytes | None, pause: float = 0) -> Iterator[None]:
+    """Serve one client: give it `signs`, each `pause` seconds after the last, and then `then`.
+
+    With None nothing more comes until the client goes.
+    """
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(1 << 16)
+                for sign in signs:
+                    connection.sendall(encode_sign(sign))
+                    threading.Event().wait(pause)
+                if then is not None:
+                    connection.sendall(then)
+                elif connection.recv(1):
+                    raise AssertionError("the client has more to say")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+
+QUIET = 1.0
+
+
+def test_a_freeze_that_goes_on_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_client, "QUIET_SECONDS", QUIET)
+    reply, signs = Frozen(5, (), 7), [Sign(ms, "a disk") for ms in (0, 900, 0)]
+    with giving(tmp_path / "socket", signs * 4, encode_reply(reply), QUIET / 8):
+        assert freeze(tmp_path / "socket", tmp_path / "to") == reply
+    with giving(tmp_path / "second", signs, encode_reply(Restored(changed=True))):
+        assert restore(tmp_path / "second", b"/a")
+
+
+@pytest.mark.parametrize("what", ["a disk", "another request"])
+def test_a_freeze_that_hangs_is_busy(tmp_path: Path, what: str) -> None:
+    """It was waited for for an hour."""
+    hung = int(control_client.QUIET_SECONDS * 1000)
+    signs = [Sign(0, what), Sign(hung, what)]
+    with (
+        giving(tmp_path / "socket", signs, None),
+        pytest.raises(Busy, match=f"for 30 s the process that serves it.* waited for {what}"),
+    ):
+        freeze(tmp_path / "socket", tmp_path / "to")
+    with (
+        giving(tmp_path / "second", signs, None),
+        pytest.raises(Busy, match="does not go on"),
+    ):
+        restore(tmp_path / "second", b"/a")
+
+
+def test_a_daemon_that_stops_to_give_signs_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_client, "QUIET_SECONDS", 0.05)
+    with giving(tmp_path / "socket", [Sign(0, "")], None), pytest.raises(Busy, match="not answer"):
+        freeze(tmp_path / "socket", tmp_path / "to")

@@ -21,12 +21,15 @@ from layerstore.containers.control_protocol import (
     Reply,
     Restore,
     Restored,
+    Sign,
     Status,
     Writing,
     decode_reply,
     decode_request,
+    decode_sign,
     encode_reply,
     encode_request,
+    encode_sign,
 )
 
 NOT_UTF8 = b"/a\xff\n\xc3\xa9"
@@ -42,8 +45,10 @@ NOT_UTF8 = b"/a\xff\n\xc3\xa9"
         Invalidate(NOT_UTF8),
         Freeze(NOT_UTF8),
         Freeze(b"/to", ahead=True),
+        Freeze(b"/to", signs=True),
         Restore(NOT_UTF8),
         Restore(b"/a", dry_run=True),
+        Restore(b"/a", signs=True),
     ],
 )
 def test_a_request_arrives_as_one_line(request_: ControlRequest[Reply]) -> None:
@@ -74,13 +79,30 @@ def test_the_lines_are_those_of_the_documentation() -> None:
         "command": "freeze",
         "upper_to": "/to",
         "ahead": False,
+        "signs": False,
     }
+    assert json.loads(encode_sign(Sign(5, "a disk"))) == {"idle": 5, "waits_for": "a disk"}
     assert json.loads(encode_reply(Writing((b"/a",)))) == {"ok": True, "paths": ["L2E="]}
     assert json.loads(encode_reply(Refused("full", 28))) == {
         "ok": False,
         "error": "full",
         "errno": 28,
     }
+
+
+def test_a_sign_of_life_is_told_from_a_reply() -> None:
+    assert decode_sign(encode_sign(Sign(1_500, "a disk"))) == Sign(1_500, "a disk")
+    for reply in (Counters({"idle": 1}), Refused("no", None), Writing(())):
+        assert decode_sign(encode_reply(reply)) is None
+    for line in (b"", b"{}\n", b"nonsense\n", b'{"idle": "5", "waits_for": "a"}\n'):
+        assert decode_sign(line) is None
+
+
+def test_daemons_and_clients_of_other_versions_understand_each_other() -> None:
+    old = b'{"command": "freeze", "upper_to": "/to", "ahead": true}\n'
+    assert decode_request(old) == Freeze(b"/to", ahead=True, signs=False)
+    unknown = b'{"command": "freeze", "upper_to": "/to", "what_a_later_one_has": 1}\n'
+    assert decode_request(unknown) == Freeze(b"/to")
 
 
 @pytest.mark.parametrize(("text", "errno"), [("the disk is full", 28), ("no", None)])

@@ -21,7 +21,7 @@ from layerstore.containers.control_protocol import (
 )
 from layerstore.errors import Busy
 from mount_tools.daemon import control_server
-from mount_tools.daemon.control_server import ControlServer
+from mount_tools.daemon.control_server import ControlServer, Say
 from mount_tools.daemon.control_socket import listen
 from tests.helpers.layers import Layers
 from tests.helpers.mounts import DEADLINE, Union
@@ -89,7 +89,7 @@ class Pausing:
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
 
-    def answer(self, _uid: int, line: bytes) -> bytes:
+    def answer(self, _uid: int, line: bytes, _say: Say) -> bytes:
         self.begun.set()
         assert self.go_on.wait(DEADLINE)
         return line + b"\n"
@@ -117,7 +117,7 @@ def test_descriptors_that_run_out_end_nothing(tmp_path: Path) -> None:
 
     with listen(os.fspath(tmp_path / "control")) as listener:
         refusing = Refusing(fileno=listener.detach())
-    server = ControlServer(refusing, lambda: lambda _uid, line: line + b"\n")
+    server = ControlServer(refusing, lambda: lambda _uid, line, _say: line + b"\n")
     assert asked(tmp_path / "control", b"hello\n") == b"hello\n"
     server.close()
     assert not refusals
@@ -148,7 +148,7 @@ def test_a_client_without_a_thread_is_turned_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = ControlServer(
-        listen(os.fspath(tmp_path / "control")), lambda: lambda _uid, line: line + b"\n"
+        listen(os.fspath(tmp_path / "control")), lambda: lambda _uid, line, _say: line + b"\n"
     )
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("no thread")))
