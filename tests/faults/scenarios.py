@@ -16,7 +16,7 @@ from tests.helpers.core_driver import CoreDriver
 from tests.helpers.drivers import Driver, OsDriver
 from tests.helpers.mounts import wait_until
 from tests.helpers.unions import in_a_thread
-from unionfs.core.config import UnionConfig, WhiteoutForm
+from unionfs.core.config import OverrideStat, UnionConfig, WhiteoutForm
 from unionfs.core.opening import open_union
 from unionfs.core.union import UnionFs
 from unionfs.types import SetAttr
@@ -239,6 +239,17 @@ def _with(settings: dict[str, Any], prefix: str, chosen: Sequence[Scenario]) -> 
     ]
 
 
+_MAKING = tuple(
+    scenario for scenario in PLAIN if scenario.name.startswith(("create", "mk", "symlink"))
+)
+_IN_ATTRIBUTES = (
+    Scenario("symlink", lambda t: t.symlink(b"x", b"new")),
+    Scenario("mknod of a file", lambda t: t.mknod(b"new", stat.S_IFREG | 0o2640, 0)),
+    Scenario("mkfifo", lambda t: t.mknod(b"new", stat.S_IFIFO | 0o640, 0)),
+    Scenario("mknod", lambda t: t.mknod(b"new", stat.S_IFCHR | 0o640, os.makedev(1, 3))),
+    *_MAKING,
+)
+
 SCENARIOS = [
     *PLAIN,
     *AHEAD,
@@ -246,6 +257,7 @@ SCENARIOS = [
     *_with({"metacopy": True}, "metacopy: ", AHEAD),
     *_with({"whiteout": WhiteoutForm.XATTR}, "xattr: ", _DELETING),
     *_with({"whiteout": WhiteoutForm.AUFS}, "aufs: ", _DELETING),
+    *_with({"override": OverrideStat.CONTAINERS}, "override: ", _IN_ATTRIBUTES),
 ]
 
 _WITHOUT_EXCHANGE = (

@@ -3,7 +3,8 @@
 Decided here and only here: where a new file is made, and with which rights.  A new file or
 directory is made in the upper directory itself, with the ids of the caller, so that the
 filesystem applies its own rules for set-group-id and default ACLs.  In place of a whiteout
-it is staged and then renamed over it.
+it is staged and then renamed over it, and so is one whose owner is in an attribute: a crash
+leaves it with its attribute, or not at all.
 
 Source: overlayfs.rst "whiteouts and opaque directories"; fs/overlayfs/dir.c.
 """
@@ -34,6 +35,7 @@ from unionfs.light_typing import NamedTuple
 from unionfs.syscalls import xattr
 from unionfs.syscalls.attributes import chmod
 from unionfs.syscalls.lowered import keeping_sgid
+from unionfs.syscalls.renameat2 import RENAME_NOREPLACE, renameat2
 
 log = Logger(__name__)
 
@@ -83,8 +85,9 @@ def make(
         if umask and not _has_default_acl(upper_fd, parent):
             mode &= ~umask
         gives = state.owners.gives_to(uid, gid)
+        staged = state.owners.in_attributes or (gives and _server_checks(state))
         try:
-            if found is WHITED_OUT or (gives and _server_checks(state)):
+            if found is WHITED_OUT or staged:
                 new = NewInode(mode, 0, uid, gid)
                 fd, st = _make_staged(state, parent, name, new, maker, found is WHITED_OUT)
             else:
@@ -167,8 +170,7 @@ def _make_staged(
     staged = work.new_name()
     shelter = None
     try:
-        upper_st = os.stat(upper_fd)
-        if upper_st.st_mode & stat.S_ISGID or _has_default_acl(upper_fd, parent):
+        if _has_default_acl(upper_fd, parent) or _hands_on_group(state, upper_fd):
             shelter = work.new_name()
             place = _make_twin(work, upper_fd, shelter)
         else:
@@ -190,7 +192,7 @@ def _make_staged(
         if whited_out:
             place_over_whiteout(state, parent, name, staged, is_dir=is_dir)
         else:
-            os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=upper_fd)
+            _rename_new(work.fd, staged, upper_fd, name)
     except BaseException:
         work.discard(staged)
         raise
@@ -198,6 +200,24 @@ def _make_staged(
         if shelter is not None:
             work.discard(shelter)
     return fd, lstat_at(upper_fd, name)
+
+
+def _rename_new(work_fd: int, staged: bytes, dir_fd: int, name: bytes) -> None:
+    """Rename `staged` to `name` beneath `dir_fd`, where nothing is, as far as this mount knows."""
+    try:
+        renameat2(work_fd, staged, dir_fd, name, RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        os.rename(staged, name, src_dir_fd=work_fd, dst_dir_fd=dir_fd)
+
+
+def _hands_on_group(state: State, upper_fd: int) -> bool:
+    """Tell whether new files inherit the group of the real directory `upper_fd`, as its sgid says.
+
+    That of a group in an attribute says nothing about the real file.
+    """
+    return not state.owners.in_attributes and bool(os.stat(upper_fd).st_mode & stat.S_ISGID)
 
 
 def _make_opaque(state: State, place: int, staged: bytes) -> None:

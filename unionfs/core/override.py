@@ -60,6 +60,8 @@ class Overrides(Owners):
     `real_mode` are the permission bits of every real file and directory in the upper.
     """
 
+    in_attributes = True
+
     def __init__(self, config: UnionConfig) -> None:
         super().__init__(config)
         self._asked = config.override
@@ -153,6 +155,9 @@ class Overrides(Owners):
             override = Override(plain.uid, plain.gid, st.st_mode)
         marks = {self._upper_name.decode(): override.encode()}
         return Stored(-1, -1, self.real_mode, marks)
+
+    def gives_to(self, uid: int, gid: int) -> bool:
+        return False
 
     def creating(self, uid: int, gid: int) -> nullcontext[None]:
         return nullcontext()

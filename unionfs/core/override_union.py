@@ -167,13 +167,16 @@ class OverrideUnion(UnionFs):
         return self._make(parent, name, new, self._made_by(parent, dirops.make_directory, uid, gid))
 
     def symlink(self, parent: NodeId, name: bytes, target: bytes, uid: int, gid: int) -> Attr:
-        attr = super().symlink(parent, name, target, uid, gid)
         own = self._inherited(parent, stat.S_IFLNK | 0o777, uid, gid)
-        node = self._table.get(attr.nodeid)
-        # A daemon without privilege keeps it; the owner of a link gives no rights.
-        with suppress(PermissionError), _place(node) as (fd, entry):
-            os.chown(entry or b"", own.uid, own.gid, dir_fd=fd, follow_symlinks=False)
-        return self._attr(node, stat_node(self._state, node))
+
+        def make(dir_fd: int, name: bytes, _mode: int) -> None:
+            os.symlink(target, name, dir_fd=dir_fd)
+            # A daemon without privilege keeps it; the owner of a link gives no rights.
+            with suppress(PermissionError):
+                os.chown(name, own.uid, own.gid, dir_fd=dir_fd, follow_symlinks=False)
+
+        new = dirops.NewInode(stat.S_IFLNK | 0o777, 0, uid, gid)
+        return self._make(parent, name, new, make)
 
     def create(
         self, parent: NodeId, name: bytes, mode: int, flags: int, umask: int, uid: int, gid: int
@@ -182,7 +185,7 @@ class OverrideUnion(UnionFs):
         maker = self._made_by(parent, dirops.make_file(self._state, real_flags(flags)), uid, gid)
         new = dirops.NewInode(stat.S_IFREG | stat.S_IMODE(mode), umask, uid, gid)
         node, st, fd = dirops.create(self._state, d, name, new, maker)
-        return self._attr(node, st), self._files.add(Handle(node, fd, flags))
+        return self._attr_of_held(node, st), self._files.add(Handle(node, fd, flags))
 
     def tmpfile(
         self, parent: NodeId, mode: int, flags: int, umask: int, uid: int, gid: int
@@ -190,25 +193,27 @@ class OverrideUnion(UnionFs):
         real_mode = self._overrides.real_mode
         attr, fh = super().tmpfile(parent, real_mode, flags, 0, uid, gid)
         override = self._inherited(parent, stat.S_IFREG | mode & ~umask, uid, gid)
-        self._overrides.write((self.fileno(fh), None), override)
-        return self.getattr(attr.nodeid, fh), fh
+        try:
+            self._overrides.write((self.fileno(fh), None), override)
+            return self.getattr(attr.nodeid, fh), fh
+        except OSError:
+            self.release(fh)
+            self.forget(attr.nodeid, 1)
+            raise
 
     def _made_by(
         self, parent: NodeId, maker: dirops.Maker, uid: int, gid: int, rdev: int = 0
     ) -> dirops.Maker:
-        """Return a maker of the daemon's own files, which stores owner and mode on them."""
+        """Return a maker of the daemon's own files, which stores owner and mode on them.
+
+        They are staged, and have no name in the upper before.
+        """
 
         def make(dir_fd: int, name: bytes, mode: int) -> Fd | None:
             override = self._inherited(parent, mode, uid, gid)._replace(rdev=rdev)
             kind = stat.S_IFDIR if stat.S_ISDIR(mode) else stat.S_IFREG
             fd = maker(dir_fd, name, kind | self._overrides.real_mode)
-            try:
-                self._overrides.write((dir_fd, name) if fd is None else (fd, None), override)
-            except BaseException:
-                remove = os.rmdir if kind == stat.S_IFDIR else os.unlink
-                with suppress(OSError):
-                    remove(name, dir_fd=dir_fd)
-                raise
+            self._overrides.write((dir_fd, name) if fd is None else (fd, None), override)
             return fd
 
         return make

@@ -54,7 +54,10 @@ class Owners:
     """The id rules of one mount.
 
     `plain` says that ids are shown as they are stored, `maps` that they are mapped.
+    `in_attributes` says that files of the upper have their owner and mode in an attribute.
     """
+
+    in_attributes = False
 
     def __init__(self, config: UnionConfig) -> None:
         self._uid_map = config.uid_map

@@ -112,7 +112,13 @@ class UnionFs:
         if is_absent(self._state, d, name) and len(name) < 256:
             return None
         found = lookup(self._state, d, name)
-        return None if found is None else self._attr(*found)
+        if found is None:
+            return None
+        try:
+            return self._attr(*found)
+        except OSError:
+            self._table.forget(found[0].nodeid, 1)
+            raise
 
     def forget(self, nodeid: NodeId, nlookup: int) -> None:
         self._table.forget(nodeid, nlookup)
@@ -494,13 +500,21 @@ class UnionFs:
     def _make(self, parent: NodeId, name: bytes, new: dirops.NewInode, maker: dirops.Maker) -> Attr:
         d = self._table.directory(parent)
         found, _ = dirops.make(self._state, d, name, new, maker)
-        return self._attr(*found)
+        return self._attr_of_held(*found)
 
     def _hold(self, node: Node, st: os.stat_result) -> Attr:
         """Count one more reference of the kernel, which already has one."""
         if not self._table.hold(node):
             raise fs_error(errno.ESTALE)
-        return self._attr(node, st)
+        return self._attr_of_held(node, st)
+
+    def _attr_of_held(self, node: Node, st: os.stat_result) -> Attr:
+        """Return the attributes of `node`; if that fails, the kernel's reference is dropped."""
+        try:
+            return self._attr(node, st)
+        except OSError:
+            self._table.forget(node.nodeid, 1)
+            raise
 
     def _attr(self, node: Node, st: os.stat_result) -> Attr:
         if self._widens and may_be_widened(st):
