@@ -25,7 +25,7 @@ from unionfs.core.copy_up import (
 )
 from unionfs.core.file_marks import refuse_lost_data
 from unionfs.core.inode import File, Node, in_upper
-from unionfs.core.layer import Fd
+from unionfs.core.layer import Fd, Kept
 from unionfs.core.owner_rights import modes_settled
 from unionfs.core.real_file import open_node, stat_node
 from unionfs.core.state import State
@@ -72,10 +72,12 @@ class Handle:
 
     `fd` is None until a program reads data that the kernel does not have in its cache.
     `changed` is the value of `node.changed` when `fd` was opened.  `plain` says that this
-    open created the file, without suid and sgid.
+    open created the file, without suid and sgid.  `kept` is set by a freeze (`core.kept_open`).
     """
 
-    __slots__ = ("changed", "fd", "flags", "node", "plain", "writable")
+    __slots__ = ("changed", "fd", "flags", "kept", "node", "plain", "writable")
+
+    kept: Kept
 
     def __init__(self, node: File, fd: Fd | None, flags: int) -> None:
         self.node = node

@@ -38,6 +38,7 @@ from unionfs.core.file import Handle, current_fd
 from unionfs.core.file_marks import origin_of
 from unionfs.core.freeze_links import adopt_names, known_names, settle_index
 from unionfs.core.inode import Dir, File, in_upper
+from unionfs.core.kept_open import keep_open
 from unionfs.core.layer import Fd, Layer, RealDir, open_path
 from unionfs.core.metadata import copy_metadata, every, set_mark, upper_xattrs, users_own
 from unionfs.core.origin import encode_origin
@@ -136,7 +137,7 @@ def _attempt(
                 nodes = _in_use(state, handles())
                 if not last and (_index_used(writable) or not all(map(_has_all_names, nodes))):
                     continue
-                copied = _freeze_paused(state, writable, nodes, early, upper_to, fresh)
+                copied = _freeze_paused(state, writable, nodes, early, handles, upper_to, fresh)
                 return copied._replace(pause_ns=time.monotonic_ns() - since)
     raise AssertionError("the last attempt returns")
 
@@ -213,6 +214,7 @@ def _freeze_paused(
     writable: Writable,
     nodes: list[File],
     early: list[_Writer],
+    handles: Handles,
     upper_to: bytes,
     fresh: Fd,
 ) -> Frozen:
@@ -228,6 +230,7 @@ def _freeze_paused(
         for node in nodes:
             writers.append(ready.get(node) or _stage_copy(state, writable, node))
         keep_orphans(state, writable)
+        keep_open(state, handles(), set(nodes))
         work.drop_shared_whiteout()
         _match_root(state, upper, fresh)
         made = _lay_out(state, work, fresh, writers)

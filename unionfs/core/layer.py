@@ -48,6 +48,15 @@ class Fd(int):
         close(self)
 
 
+class Kept:
+    """An fd that is closed when nothing refers to this any more."""
+
+    __slots__ = ("__weakref__", "fd")
+
+    def __init__(self, fd: Fd) -> None:
+        self.fd = fd
+
+
 class Layer:
     """One directory of the stack.
 
@@ -114,13 +123,15 @@ class RealDir:
 
     `xwhiteouts` says that it is marked opaque=x.  `impure` says that its entries may be
     copies from a layer beneath, which show the st_ino of their origin.  `listed` are the names
-    of its attributes, None if they are not known or may change.
+    of its attributes, None if they are not known or may change.  `kept` has the fds of files
+    in it that are open, by name, to which a name does not lead (`core.kept_open`).
     """
 
     __slots__ = (
         "__weakref__",
         "_fd",
         "impure",
+        "kept",
         "layer",
         "listed",
         "name",
@@ -137,7 +148,13 @@ class RealDir:
         self.impure = False
         self.pinned = False
         self.listed: tuple[str, ...] | None = None
+        self.kept: weakref.WeakValueDictionary[bytes, Kept] | None = None
         self._fd: Fd | None = None
+
+    def kept_fd(self, name: bytes) -> Fd | None:
+        """Return the fd that is kept for the file `name`, None if there is none."""
+        kept = None if self.kept is None else self.kept.get(name)
+        return None if kept is None else kept.fd
 
     def fd(self) -> Fd:
         """Return an fd of this directory, to keep in a local variable while it is used.

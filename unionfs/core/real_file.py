@@ -46,6 +46,9 @@ def stat_node(state: State, node: Node) -> os.stat_result:
         except FileNotFoundError:
             st = None
         except PermissionError:
+            kept = real.kept_fd(rname)
+            if kept is not None:
+                return os.stat(kept)
             if not in_upper(node):
                 raise
             st = upper_stat(real.fd(), rname)
@@ -88,6 +91,9 @@ def open_node(
             if error.errno in OUT_OF_FDS and state.make_room():
                 failed = error.errno
                 continue
+            kept = real.kept_fd(rname)
+            if kept is not None and not flags & os.O_ACCMODE:
+                return kept
             if _is_there(node, real, rname):
                 raise
         else:
@@ -150,7 +156,8 @@ class AtRest:
             if folder is None:
                 if node.orphan is not orphan:
                     continue
-                return real.fd(), rname
+                kept = real.kept_fd(rname)
+                return (real.fd(), rname) if kept is None else (kept, None)
             lock = folder.lock
             lock.acquire()
             try:

@@ -253,7 +253,7 @@ def _changeable_name(state: State, name: bytes) -> bytes:
 def _lasting_place(node: Node) -> tuple[Fd, bytes] | None:
     """Return an fd of a directory and a name in it that lead to `node`, and cannot change.
 
-    None for a file in the upper, which can be renamed.
+    None for a file in the upper, which can be renamed, and for one of which an fd is kept.
     """
     if isinstance(node, Dir):
         return node.top().fd(), b"."
@@ -261,6 +261,8 @@ def _lasting_place(node: Node) -> tuple[Fd, bytes] | None:
     real, rname = node.real, node.rname
     # The name in a lower is as old as `real`, if that is still the place.
     if real.layer.is_upper or node.orphan is not None or node.real is not real:
+        return None
+    if real.kept is not None and rname in real.kept:
         return None
     return real.fd(), rname
 

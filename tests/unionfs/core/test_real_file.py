@@ -172,7 +172,10 @@ def test_stat_follows_a_link_that_loses_its_first_name(tmp_path: Path, meanwhile
         assert found.st_nlink == 1
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o200, 0o000])
+CLOSED = pytest.mark.parametrize("mode", [0o600, 0o200, 0o000])
+
+
+@CLOSED
 @pytest.mark.parametrize("closed", [False, True], ids=["its fd is open", "its fd was closed"])
 def test_what_is_open_in_a_directory_that_keeps_its_owner_out_goes_on(
     mode: int, closed: bool
