@@ -199,7 +199,7 @@ def _make_staged(
     finally:
         if shelter is not None:
             work.discard(shelter)
-    return fd, lstat_at(upper_fd, name)
+    return fd, os.fstat(fd) if fd is not None else lstat_at(upper_fd, name)
 
 
 def _rename_new(work_fd: int, staged: bytes, dir_fd: int, name: bytes) -> None:
