@@ -18,7 +18,7 @@ from pathlib import Path
 
 from layerstore.containers.container import Container
 from layerstore.db.file_locks import try_lock
-from layerstore.errors import Busy, NotFound
+from layerstore.errors import Busy, Conflict, NotFound
 from layerstore.store import Store
 from mount_tools.container.mount import mount_container, unmount_container
 
@@ -65,7 +65,8 @@ def _mounted(store: Store, container: Container, fd: int) -> Container:
         if try_lock(fd):
             point = place_of(container)
             point.mkdir(mode=0o755, exist_ok=True)
-            mount_container(store, container, os.fspath(point))
+            with suppress(Conflict):  # it was started or mounted since
+                mount_container(store, container, os.fspath(point))
 
 
 def _unmount(store: Store, container: Container) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from layerstore import Store
 from layerstore.containers.container import Container
 from layerstore.errors import NotFound
+from mount_tools.container import temporary_mount as temporary_mount_module
+from mount_tools.container.mount import mount_container, unmount_container
 from mount_tools.container.temporary_mount import may_mount, place_of, temporary_mount
 from mount_tools.container.transfer import root_of
 from tests.helpers import children
@@ -82,6 +85,24 @@ def test_the_mount_of_a_killed_copy_is_taken_over(empty_store: Store, box: Conta
     assert not is_mounted(empty_store, box)
     for fd in (reading, writing):
         os.close(fd)
+
+
+def test_a_container_that_is_mounted_meanwhile_is_used_as_it_is(
+    empty_store: Store, box: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = tmp_path / "point"
+    point.mkdir()
+
+    def too_late(store: Store, container: Container, directory: str) -> None:
+        mount_container(store, container, os.fspath(point))
+        mount_container(store, container, directory)
+
+    monkeypatch.setattr(temporary_mount_module, "mount_container", too_late)
+    with root_of(empty_store, box) as root:
+        assert read(root) == b"content"
+    now = empty_store.containers.get(box.id)
+    assert now.mount_point == os.fspath(point), "it belongs to who mounted it"
+    unmount_container(now)
 
 
 def test_a_container_that_was_removed_is_not_mounted(empty_store: Store, box: Container) -> None:
