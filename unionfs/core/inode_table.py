@@ -176,8 +176,9 @@ class InodeTable:
 
         Source: fs/dcache.c:shrink_dcache_parent().
         """
-        has_turn = self.removing.acquire(timeout=PATIENCE_S)
-        is_held = self.freeing.acquire(timeout=PATIENCE_S)
+        # Without a timeout first: that takes half a microsecond less.
+        has_turn = self.removing.acquire(False) or self.removing.acquire(timeout=PATIENCE_S)
+        is_held = self.freeing.acquire(False) or self.freeing.acquire(timeout=PATIENCE_S)
         try:
             rmdir()
         finally:
@@ -193,7 +194,6 @@ class InodeTable:
         """
         if self.removing.locked() and self.removing.acquire(timeout=PATIENCE_S):
             self.removing.release()
-        # Without a timeout first: that takes half a microsecond less.
         is_held = self.freeing.acquire(False) or self.freeing.acquire(timeout=PATIENCE_S)
         try:
             last.clear()
