@@ -67,7 +67,8 @@ def union(lower: Path, reader: Reader) -> Iterator[UnionFs]:
     union = open_union(UnionConfig(lowers=(os.fsencode(lower),)), background=reader.start)
     yield union
     union.close()
-    assert not any(thread.is_alive() for thread in reader.threads)
+    # Each has said that it is done, and is about to end.
+    wait(lambda: not any(thread.is_alive() for thread in reader.threads))
 
 
 def wait(ready: Callable[[], bool]) -> None:
