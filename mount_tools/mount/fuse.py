@@ -261,4 +261,8 @@ def _run_fusermount(*arguments: str, pass_fd: int | None = None) -> None:
         ) from None
     if done.returncode != 0:
         said = " ".join(done.stderr.decode(errors="replace").split())
-        raise MountError(said or f"{FUSERMOUNT} failed with status {done.returncode}")
+        said = said or f"{FUSERMOUNT} failed with status {done.returncode}"
+        closed = os.path.exists(DEVICE) and not os.access(DEVICE, os.R_OK | os.W_OK)
+        if pass_fd is not None and closed:
+            said += f": {DEVICE} is not for every user; root can allow it: chmod 0666 {DEVICE}"
+        raise MountError(said)

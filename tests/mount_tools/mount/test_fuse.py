@@ -95,6 +95,19 @@ def test_what_fusermount_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.M
         fuse_mount.mount_fuse("/point", OPTIONS)
 
 
+def test_a_device_that_is_not_for_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a chroot without udev, which gives it the mode 0666."""
+    fake_fusermount(tmp_path, monkeypatch, "echo 'fusermount3: Permission denied' >&2; exit 1")
+    device = tmp_path / "fuse"
+    monkeypatch.setattr(fuse_mount, "DEVICE", str(device))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(MountError, match=r"denied$"):
+        fuse_mount.mount_fuse("/point", OPTIONS)
+    device.touch()
+    with pytest.raises(MountError, match=rf"denied: {device} .* chmod 0666 {device}$"):
+        fuse_mount.mount_fuse("/point", OPTIONS)
+
+
 def test_without_fusermount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuse_mount, "FUSERMOUNT", "/no/such/fusermount3")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
