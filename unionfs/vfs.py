@@ -25,7 +25,7 @@ the owner of what is created.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
@@ -43,6 +43,7 @@ from unionfs.types import (
     Renewed,
     Restored,
     SetAttr,
+    StIno,
 )
 
 # A write of fewer bytes, into the page cache, takes less time than a worker thread.
@@ -255,10 +256,14 @@ class Filesystem(Protocol):
         """
         ...
 
-    def restore(self, path: bytes, *, dry_run: bool = False) -> Restored:
+    def restore(
+        self, path: bytes, *, dry_run: bool = False, along: Sequence[bytes] = ()
+    ) -> Restored:
         """Make `path` again what the lowers have; with `dry_run` only tell whether it differs.
 
-        A directory is restored with everything in it.  Called outside the gate.
+        A directory is restored with everything in it.  What the lowers have there and the union
+        shows at another path is refused, unless that is one of those that the caller restores
+        `along` with it.  Called outside the gate.
         """
         ...
 
@@ -382,6 +387,14 @@ class Passthrough(Protocol):
 
         It is called before another inode can get the nodeid, with a lock held, so it must
         be short and call nothing of the filesystem.
+        """
+        ...
+
+    def ask_of_locks(self, is_locked: Callable[[StIno], bool]) -> None:
+        """Ask `is_locked` before a restore gives a file another st_ino.
+
+        It tells whether a lock is kept by that number.  It is called while requests wait, and
+        must call nothing of the filesystem.
         """
         ...
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from layerstore.containers.control_protocol import (
@@ -84,12 +85,16 @@ def freeze(path: Path, upper_to: Path, *, ahead: bool = False) -> Frozen:
     return ask(path, request, seconds=FREEZE_SECONDS)
 
 
-def restore(path: Path, restored: bytes, *, dry_run: bool = False) -> bool:
+def restore(
+    path: Path, restored: bytes, *, dry_run: bool = False, along: Sequence[bytes] = ()
+) -> bool:
     """Make the path `restored` in the mount behind the socket `path` what its lowers have.
 
-    Tells whether that changes it; with `dry_run` nothing is changed.  See `Restore`.
+    Tells whether that changes it; with `dry_run` nothing is changed.  See `Restore`.  Raises
+    Refused with EBUSY if that would show something at two paths, of which none is in `along`.
     """
-    return ask(path, Restore(restored, dry_run, signs=True), seconds=FREEZE_SECONDS).changed
+    request = Restore(restored, dry_run, signs=True, along=tuple(along))
+    return ask(path, request, seconds=FREEZE_SECONDS).changed
 
 
 def writing(path: Path) -> tuple[bytes, ...]:

@@ -9,7 +9,7 @@ if the union failed with an errno, that `errno`.
     counters                return the union's counters
     writing                 return the files that are open for writing
     invalidate [path]       forget what is cached, since layers were changed from outside
-    restore path [dry_run]  make a path again what the lowers have
+    restore path [dry_run] [along]  make a path again what the lowers have, with those `along`
     freeze upper_to [ahead] make the upper the topmost lower, and move it to `upper_to`
 
 The last two may take long.  With `signs` signs of life come before the reply: lines with `idle`,
@@ -246,19 +246,29 @@ class Invalidate(NamedTuple):
 class Restore(NamedTuple):
     """Asks to make `path` again what the lowers have, or with `dry_run` whether it differs.
 
-    With `signs` it asks for signs of life too.
+    With `signs` it asks for signs of life too.  The client asks for each of the paths `along`
+    too; a mount that is older does not know them.
     """
 
     path: bytes
     dry_run: bool = False
     signs: bool = False
+    along: tuple[bytes, ...] = ()
 
     def fields(self) -> dict[str, object]:
-        return {"path": os.fsdecode(self.path), "dry_run": self.dry_run, "signs": self.signs}
+        fields: dict[str, object] = {
+            "path": os.fsdecode(self.path),
+            "dry_run": self.dry_run,
+            "signs": self.signs,
+        }
+        if self.along:
+            fields["along"] = _base64(self.along)
+        return fields
 
     @classmethod
     def parse(cls, fields: Fields) -> Restore:
-        return cls(_path(fields, "path"), _flag(fields, "dry_run"), _flag(fields, "signs"))
+        along = _paths(fields, "along") if "along" in fields else ()
+        return cls(_path(fields, "path"), _flag(fields, "dry_run"), _flag(fields, "signs"), along)
 
     def reply(self, fields: Fields) -> Restored:
         return Restored.parse(fields)

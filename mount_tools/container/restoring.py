@@ -8,16 +8,18 @@ container's root; one that is the path itself is what is restored.  The mount's 
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from layerstore.build.tree import Tree
 from layerstore.containers import control_client
 from layerstore.containers.container import Container, socket_path
+from layerstore.containers.control_protocol import Refused
 from layerstore.diff.differences import differences
 from layerstore.errors import StoreError, shown
 from layerstore.store import Store
@@ -35,19 +37,61 @@ class Restorer:
     root_fd: int
     socket: Path
 
-    def restore(self, path: str, *, dry_run: bool) -> Iterator[str]:
+    def agreed(self, paths: Sequence[str]) -> tuple[bytes, ...]:
+        """Return what a restore of all `paths` restores, without those that are refused.
+
+        The rest may be restored together: see `along` of `restore`.  Nothing is changed.
+        """
+        agreed: list[bytes] = []
+        for path in paths:
+            with suppress(StoreError):  # `restore` reports it
+                agreed += self._parts(path)
+        while True:
+            refused = {part for part in agreed if not self._may(part, agreed)}
+            if not refused:
+                return tuple(agreed)
+            agreed = [part for part in agreed if part not in refused]
+
+    def restore(self, path: str, *, dry_run: bool, along: Sequence[bytes] = ()) -> Iterator[str]:
         """Restore `path`; yield it without links, or nothing if it is as in the image already.
+
+        The caller restores what `agreed` returned, `along`, too.
 
         If it is a directory with mounts in it, what is beside them is restored, and yielded one
         by one; the directories above the mounts keep their own attributes.  With `dry_run`
         nothing is changed.  Raises StoreError, with a sentence that says what to restore
         instead if the path cannot be.
         """
+        parts = self._parts(path)
+        along = [*along, *parts]
+        if len(parts) > 1 and not dry_run:
+            for part in parts:
+                self._ask(part, along, dry_run=True)  # so that all are restored, or none
+        for part in parts:
+            if self._ask(part, along, dry_run=dry_run):
+                yield os.fsdecode(part)
+
+    def _parts(self, path: str) -> list[bytes]:
         plain = os.fsencode(self._resolved(path))
         mounts = self._mounts_in(plain)
-        for part in self._beside(plain, mounts) if mounts else [plain]:
-            if control_client.restore(self.socket, part, dry_run=dry_run):
-                yield os.fsdecode(part)
+        return self._beside(plain, mounts) if mounts else [plain]
+
+    def _may(self, part: bytes, along: Sequence[bytes]) -> bool:
+        try:
+            self._ask(part, along, dry_run=True)
+        except StoreError:
+            return False
+        return True
+
+    def _ask(self, part: bytes, along: Sequence[bytes], *, dry_run: bool) -> bool:
+        """Ask for `part`, with `along`, which may be long, only if it is refused on its own."""
+        try:
+            return control_client.restore(self.socket, part, dry_run=dry_run)
+        except Refused as error:
+            others = [other for other in along if other != part]
+            if error.errno != errno.EBUSY or not others:
+                raise
+        return control_client.restore(self.socket, part, dry_run=dry_run, along=others)
 
     def _resolved(self, path: str) -> str:
         if not path:

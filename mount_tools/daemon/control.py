@@ -10,6 +10,7 @@ Threading: any thread that serves no requests of the mount, several at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from layerstore.containers.control_protocol import (
     Counters,
@@ -79,9 +80,9 @@ class Control:
                     return Writing(tuple(self._fs.writing()))
             case Invalidate(path):
                 return self._invalidate(path)
-            case Restore(path, dry_run, signs):
+            case Restore(path, dry_run, signs, along):
                 with self._signs.given(say if signs else None):
-                    return self._restore(path, dry_run=dry_run)
+                    return self._restore(path, dry_run=dry_run, along=along)
             case Freeze(upper_to, ahead, signs):
                 with self._signs.given(say if signs else None):
                     return self._freeze(upper_to, ahead=ahead)
@@ -105,8 +106,8 @@ class Control:
                 self._notifier.forget_name(parent, name)
         return Invalidated(len(forgotten))
 
-    def _restore(self, path: bytes, *, dry_run: bool) -> Restored:
-        restored = self._fs.restore(path, dry_run=dry_run)
+    def _restore(self, path: bytes, *, dry_run: bool, along: Sequence[bytes]) -> Restored:
+        restored = self._fs.restore(path, dry_run=dry_run, along=along)
         for nodeid in restored.inodes:
             self._notifier.forget_inode(nodeid)
         for parent, name in restored.names:

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from unionfs.core.owner_rights import Place, as_owner
 from unionfs.core.owners import NOT_ALLOWED, OWN, Stored
@@ -118,6 +119,18 @@ def set_mark(place: Place, attribute: str, value: bytes) -> None:
         _set(place, attribute, value)
     except PermissionError:
         as_owner(lambda: _set(place, attribute, value), place)
+
+
+def remove_mark(place: Place, attribute: str) -> None:
+    """Remove an attribute that the union depends on; no error if it is absent."""
+    fd, name = place
+    target = fd if name is None else xattr.at(fd, name)
+    remove = partial(os.removexattr, target, attribute, follow_symlinks=name is None)
+    try:
+        as_owner(remove, place)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
 
 
 def _set(place: Place, attribute: str, value: bytes) -> None:

@@ -16,6 +16,8 @@ does not have by name are again the lower's; those that it has stay a file of th
 A directory above the path that was copied up only for what is restored goes from the upper
 too, so that nothing counts as changed.
 
+What the lowers have at the path must not be shown at another one too: see `elsewhere`.
+
 The directory that the path is in must be that of the lowers: not deleted, replaced or
 renamed.  Otherwise that directory is what has to be restored, and the error says so.
 """
@@ -26,17 +28,18 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
 from unionfs.core.copy_up import set_delta
 from unionfs.core.deletion import leave_dir_locked, leave_name_locked
+from unionfs.core.elsewhere import Path, make_own, shown, still_shown
 from unionfs.core.inode import Dir, File, Found, Key, Node, in_upper, lower_position, union_ino
 from unionfs.core.layer import RealDir, open_path
 from unionfs.core.link_index import encode_delta, entry_name
 from unionfs.core.lookup import load_locked, lookup_locked
-from unionfs.core.metadata import set_xattr, users_own
+from unionfs.core.metadata import remove_mark, set_xattr, users_own
 from unionfs.core.origin import encode_origin
 from unionfs.core.owner_rights import as_owner, upper_names
 from unionfs.core.state import State, Writable
@@ -57,24 +60,30 @@ class _Work:
         self.staged: list[bytes] = []
 
 
-def restore(state: State, path: bytes, *, dry_run: bool = False) -> Restored:
+def restore(
+    state: State, path: bytes, *, dry_run: bool = False, along: Sequence[bytes] = ()
+) -> Restored:
     """Make `path` what the lowers have; with `dry_run` only tell whether that is a change.
 
+    The caller restores the paths `along` too: what was renamed to them does not count.
+
     Raises EINVAL for the root and for a path with `.` or `..`; ENOENT if neither the lowers
-    nor the upper have it; ESTALE if a directory on the way is not that of the lowers; each
-    with a sentence.  EROFS in a read-only union.
+    nor the upper have it; ESTALE if a directory on the way is not that of the lowers; EBUSY if
+    what the lowers have is shown at another path (`elsewhere`); each with a sentence.  EROFS in
+    a read-only union.
     """
-    names = [name for name in path.split(b"/") if name]
+    names = _names(path)
     if not names:
         raise OSError(errno.EINVAL, "the root is not restored as a whole: restore what is in it")
     if b"." in names or b".." in names:
-        raise OSError(errno.EINVAL, f"{_shown(names)} has . or .. in it: leave them out")
+        raise OSError(errno.EINVAL, f"{shown(names)} has . or .. in it: leave them out")
     work = _Work(state, state.require_upper())
     met: list[Node] = []
     try:
         with state.gate.paused():
             try:
-                changed = _restore_paused(work, names, met, dry_run=dry_run)
+                gone = [tuple(_names(other)) for other in along]
+                changed = _restore_paused(work, names, met, gone, dry_run=dry_run)
             finally:
                 for node in reversed(met):
                     # The kernel may not know it, and would never forget it.
@@ -86,10 +95,13 @@ def restore(state: State, path: bytes, *, dry_run: bool = False) -> Restored:
     return Restored(changed, tuple(work.inodes), tuple(work.names))
 
 
-def _restore_paused(work: _Work, names: list[bytes], met: list[Node], *, dry_run: bool) -> bool:
+def _restore_paused(
+    work: _Work, names: list[bytes], met: list[Node], gone: list[Path], *, dry_run: bool
+) -> bool:
     state = work.state
     parent = _find_parent(state, names, met)
     name = names[-1]
+    copies = still_shown(state, parent, tuple(names), gone)
     with parent.lock:
         found = load_locked(state, parent).find(name)
         if found is Found.ABSENT:
@@ -103,6 +115,9 @@ def _restore_paused(work: _Work, names: list[bytes], met: list[Node], *, dry_run
         )
         if dry_run or not changed:
             return changed
+        for copy in copies:
+            make_own(state, copy)
+            work.inodes.append(copy.node.nodeid)
         if found in (Found.UPPER, Found.UPPER_OVER_LOWER):
             _take_away(work, parent, name, None if node is None else node[0])
         elif found is Found.WHITED_OUT:
@@ -140,17 +155,17 @@ def _find_parent(state: State, names: list[bytes], met: list[Node]) -> Dir:
     return d
 
 
+def _names(path: bytes) -> list[bytes]:
+    return [name for name in path.split(b"/") if name]
+
+
 def _missing(names: list[bytes]) -> OSError:
-    return OSError(errno.ENOENT, f"neither the image nor the container has {_shown(names)}")
+    return OSError(errno.ENOENT, f"neither the image nor the container has {shown(names)}")
 
 
 def _instead(names: list[bytes], depth: int, why: str) -> OSError:
-    above = _shown(names[:depth])
-    return OSError(errno.ESTALE, f"{above} {why}: restore {above} instead of {_shown(names)}")
-
-
-def _shown(names: list[bytes]) -> str:
-    return ascii(os.fsdecode(b"/" + b"/".join(names)))[1:-1]
+    above = shown(names[:depth])
+    return OSError(errno.ESTALE, f"{above} {why}: restore {above} instead of {shown(names)}")
 
 
 # -- what the upper has --
@@ -363,7 +378,7 @@ def _leave_index(work: _Work, entry: bytes) -> None:
     if state.marks.can_carry(st.st_mode):
         set_xattr((index.fd, entry), state.marks.nlink, encode_delta(0))
         with suppress(OSError):
-            os.removexattr(xattr.at(index.fd, entry), state.marks.origin, follow_symlinks=False)
+            remove_mark((index.fd, entry), state.marks.origin)
     node = state.table.by_key.get((st.st_dev, st.st_ino))
     if node is not None:
         _leave_lower_names(work, node, entry, index.fd)

@@ -21,7 +21,7 @@ from unionfs.core.workdir import WorkDir
 from unionfs.errors import fs_error
 from unionfs.gate import Gate
 from unionfs.light_typing import TYPE_CHECKING, TypeVar
-from unionfs.types import NodeId
+from unionfs.types import NodeId, StIno
 
 T = TypeVar("T")
 
@@ -128,6 +128,7 @@ class State:
     this process may open any file in them.  `rename_lock` is held during a rename.
     `spares_upper_atime` says that files of the upper are opened with O_NOATIME, because their
     mount has no flag for that.  `transport_counters` returns the counters of the transport.
+    `is_locked` tells whether flock(2) has locked the file of a st_ino.
     `ahead` reads directories ahead, if there may be a thread for it; `files_ahead` asks the disk
     for files ahead, if no layer changes and none may hang.
     `generation` counts the freezes.  `write_back_ns` is how long the disk of the upper took
@@ -145,6 +146,7 @@ class State:
         "files_ahead",
         "gate",
         "generation",
+        "is_locked",
         "layers_immutable",
         "lost",
         "lowers",
@@ -201,6 +203,7 @@ class State:
         self.counts: Counter[str] = Counter()
         self.spares_upper_atime = config.atime is Atime.NOATIME and not mounts.upper_atime
         self.transport_counters: Callable[[], dict[str, int]] = dict
+        self.is_locked: Callable[[StIno], bool] = _is_none_locked
 
     def require_upper(self) -> Writable:
         """Return the writable part of the state; EROFS in a read-only union."""
@@ -233,3 +236,8 @@ class State:
         surplus = len(self.table.unopened)
         self.table.close_surplus(0)
         return self.fds.relief() or self.fds.make_room() or surplus > 0
+
+
+def _is_none_locked(_st_ino: StIno) -> bool:
+    """Answer for the kernel, which keeps the locks by itself, by inode and not by st_ino."""
+    return False

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from unionfs.core import deletion, dirops, extents, xattrs
@@ -72,6 +72,7 @@ from unionfs.types import (
     Renewed,
     Restored,
     SetAttr,
+    StIno,
 )
 from unionfs.vfs import TOUCH
 
@@ -402,6 +403,9 @@ class UnionFs:
     def watch_freed(self, freed: Callable[[NodeId], object]) -> None:
         self._table.freed = freed
 
+    def ask_of_locks(self, is_locked: Callable[[StIno], bool]) -> None:
+        self._state.is_locked = is_locked
+
     def note_passthrough(self) -> None:
         self._state.passes_through = True
 
@@ -480,8 +484,10 @@ class UnionFs:
         with self._freezing:
             return freeze(self._state, self._files.all, upper_to, ahead=ahead)
 
-    def restore(self, path: bytes, *, dry_run: bool = False) -> Restored:
-        return restore(self._state, path, dry_run=dry_run)
+    def restore(
+        self, path: bytes, *, dry_run: bool = False, along: Sequence[bytes] = ()
+    ) -> Restored:
+        return restore(self._state, path, dry_run=dry_run, along=along)
 
     def reread(self, path: bytes | None) -> list[tuple[NodeId, NodeId, bytes]]:
         return reread(self._state, path)

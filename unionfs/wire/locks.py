@@ -16,7 +16,7 @@ import threading
 from unionfs.errors import fs_error
 from unionfs.interrupts import is_interrupted, is_killed
 from unionfs.types import StIno
-from unionfs.vfs import Filesystem
+from unionfs.vfs import DirectFilesystem
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import Defer, Handlers, Request
@@ -35,12 +35,13 @@ class Locks:
     The owner of a lock is the kernel's number for an open file description.
     """
 
-    def __init__(self, fs: Filesystem) -> None:
+    def __init__(self, fs: DirectFilesystem) -> None:
         self._fs = fs
         self._changed = threading.Condition()
         self._held: dict[StIno, dict[int, int]] = {}  # the kind of lock of each owner
         self._owned: dict[int, StIno] = {}
         self._waiting = 0
+        fs.ask_of_locks(self._is_locked)
 
     def handlers(self) -> Handlers:
         """Return each opcode with its handler and the size in bytes of its struct."""
@@ -113,6 +114,11 @@ class Locks:
         self._held.setdefault(st_ino, {})[owner] = kind
         self._owned[owner] = st_ino
         return True
+
+    def _is_locked(self, st_ino: StIno) -> bool:
+        """Tell whether a lock of `st_ino` is held, or may be waited for."""
+        with self._changed:
+            return st_ino in self._held or self._waiting > 0
 
     def _drop(self, owner: int) -> None:
         st_ino = self._owned.pop(owner, None)

@@ -30,6 +30,8 @@ def restore(invocation: Invocation, operands: tuple[str, ...], dry_run: bool) ->
     be mounted, and files may be open: a program keeps the file that it has open. If the
     container runs, mounts in PATH stay, and the directories above a mount keep their mode and
     owner. Prints each path that was restored. Paths that are as in the image are not touched.
+    A directory of the image that the container has renamed is not restored on its own, since it
+    would be at two paths: also name the path that it has now, which removes it there.
     Changes that were committed count as part of the image."""
     store = invocation.store
     container = store.containers.resolve(operands[0])
@@ -37,12 +39,13 @@ def restore(invocation: Invocation, operands: tuple[str, ...], dry_run: bool) ->
     changed: list[bytes] = []
 
     def restore_one(path: str) -> None:
-        for plain in work.restore(path, dry_run=dry_run):
+        for plain in work.restore(path, dry_run=dry_run, along=along):
             changed.append(os.fsencode(plain))
             if not dry_run:
                 say(shown(plain))
 
     with restorer(store, container) as work:
+        along = work.agreed(operands[1:]) if len(operands) > 2 else ()
         invocation.each(operands[1:], restore_one)
     if dry_run and changed:
         for kind, path in container_changes(store, store.containers.get(container.id)):

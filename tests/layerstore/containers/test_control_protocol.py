@@ -49,6 +49,7 @@ NOT_UTF8 = b"/a\xff\n\xc3\xa9"
         Restore(NOT_UTF8),
         Restore(b"/a", dry_run=True),
         Restore(b"/a", signs=True),
+        Restore(b"/a", along=(NOT_UTF8, b"/b")),
     ],
 )
 def test_a_request_arrives_as_one_line(request_: ControlRequest[Reply]) -> None:
@@ -131,6 +132,7 @@ def test_a_refusal_keeps_its_text_and_errno(text: str, errno: int | None) -> Non
         b'{"command": "freeze", "upper_to": "/to", "ahead": 1}',
         b'{"command": "restore"}',
         b'{"command": "restore", "path": "/a", "dry_run": "no"}',
+        b'{"command": "restore", "path": "/a", "dry_run": false, "along": "/b"}',
     ],
 )
 def test_what_is_no_request_is_refused(line: bytes) -> None:

@@ -309,9 +309,10 @@ def test_what_to_restore_instead(
         ((code, text),) = said
         assert code == errno.ESTALE
         assert re.match(why, text)
-        for other in (b"etc/d", b"etc/e", b"etc/new"):
+        others = (b"etc/d", b"etc/e", b"etc/new")
+        for other in others:
             with suppress(FileNotFoundError):
-                core(tree).restore(other)
+                core(tree).restore(other, along=others)
         assert seen(tree) == before
 
 

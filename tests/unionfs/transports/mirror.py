@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from unionfs.credentials import Credentials
 from unionfs.gate import Gate
@@ -230,7 +230,9 @@ class Mirror:
     def freeze(self, upper_to: bytes, *, ahead: bool = False) -> Frozen:
         raise OSError(errno.EROFS, "a mirror has no upper")
 
-    def restore(self, path: bytes, *, dry_run: bool = False) -> Restored:
+    def restore(
+        self, path: bytes, *, dry_run: bool = False, along: Sequence[bytes] = ()
+    ) -> Restored:
         raise OSError(errno.EROFS, "a mirror has no upper")
 
     def counters(self) -> dict[str, int]:

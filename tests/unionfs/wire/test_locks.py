@@ -143,3 +143,17 @@ def test_the_number_of_waiting_callers_is_limited(
 def test_record_locks_are_not_ours(kernel: Locking, file: NodeId) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
         kernel.ask(Opcode.SETLK, file, abi.LK_IN.pack(0, 1, 0, 0, EX, 0, 0))
+
+
+def test_a_restore_keeps_the_number_of_a_locked_file(
+    fs: UnionFs, kernel: Locking, file: NodeId
+) -> None:
+    """With another st_ino it could be locked twice."""
+    kernel.ask(Opcode.RENAME, ROOT_NODEID, abi.RENAME_IN.pack(ROOT_NODEID), b"f\0moved\0")
+    kernel.flock(file, 1, EX)
+    with pytest.raises(OSError, match="/moved, which the container has renamed and locked"):
+        fs.restore(b"/f")
+    kernel.flock(file, 1, UN)
+    assert fs.restore(b"/f").changed
+    kernel.flock(file, 1, EX)
+    kernel.flock(kernel.nodeid(ROOT_NODEID, b"f"), 2, EX)

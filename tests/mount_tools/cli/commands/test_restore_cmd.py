@@ -153,3 +153,37 @@ def test_what_is_beside_mounts_is_restored(containers: Containers, tmp_path: Pat
     seen = containers.ok("exec", "box", "sh", "-c", "cat /etc/a/b/data/* /etc/passwd; ls /etc/a/b")
     assert seen.startswith("miney") and seen.endswith("\ndata")
     containers.ok("rm", "-f", "box")
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_was_renamed_is_restored_with_its_path(containers: Containers, running: bool) -> None:
+    """At two paths with one st_ino it is a loop for find(1), and one file for cp(1)."""
+    script = "mkdir /new; mv /tmp /new/tmp; mv /file /new/file; mv /etc/passwd /etc/moved"
+    if running:
+        containers.ok("run", "-d", "--name", "box", "busy:1", "sleep", "1000")
+        containers.ok("exec", "box", "sh", "-c", script)
+    else:
+        containers.ok("run", "--name", "box", "busy:1", "sh", "-c", script)
+    before = containers.ok("diff", "box")
+    renamed = "Error: the container has renamed /tmp of the image to /new/tmp: restore /new/tmp in"
+    for options in (["--dry-run"], []):
+        done = containers("restore", *options, "box", "/tmp")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(renamed) and done.stderr.count("\n") == 1
+    would = containers.ok("restore", "--dry-run", "box", "/tmp", "/new").splitlines()
+    assert "D /tmp" in would and "A /new/tmp" in would
+    assert containers.ok("diff", "box") == before
+    done = containers("restore", "box", "/tmp", "/new/none", "/new")
+    assert (done.returncode, done.stdout) == (1, "/tmp\n/new\n")
+    assert done.stderr == "Error: /new is not in the image: restore /new instead of /new/none\n"
+    if running:
+        assert containers.ok("restore", "box", "/file", "/etc/passwd") == "/file\n/etc/passwd"
+        containers.ok("exec", "box", "sh", "-c", "mkdir /new; mv /file /new/")
+        assert containers.ok("restore", "box", "/file") == "/file"
+        shown = containers.ok("exec", "box", "busybox", "stat", "-c", "%i", "/file", "/new/file")
+        assert len(set(shown.split())) == 2
+        containers.ok("stop", "-t", "0", "box")
+        containers.ok("start", "box")
+        stat = ("stat", "-c", "%i", "/file", "/new/file", "/etc/passwd", "/etc/moved")
+        assert len(set(containers.ok("exec", "box", "busybox", *stat).split())) == 4
+    containers.ok("rm", "-f", "box")
