@@ -50,16 +50,16 @@ def start(
     for name in operands:
         try:
             container = store.containers.resolve(name)
-            if not container.running:
+            if container.mount_point is not None:
+                from mount_tools.container.running import refuse_running
+
+                refuse_running(container)  # unless that mount has just ended
+            if container.runs_command:
+                _refuse_paused(container)
+            else:
                 config = RunConfig(container.config)
                 keeper = invocation.take_keeper()  # the first container gets it
                 start_container(store, container, keeper, stdin=config.open_stdin)
-            elif container.mount_point is not None:
-                from mount_tools.container.running import refuse_running
-
-                refuse_running(container)
-            else:
-                _refuse_paused(container)
             say(name)
         except (StoreError, CannotStart) as error:
             complain(str(error))
