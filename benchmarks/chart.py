@@ -41,6 +41,8 @@ MARKS = {
     "floor-dev": ("#f0e442", "bar"),
     "floor-python-uring": ("#56b4e9", "ring"),
     "floor-python-dev": ("#f0e442", "ring"),
+    "least-union-uring": ("#56b4e9", "diamond"),
+    "least-union-dev": ("#f0e442", "diamond"),
 }
 
 

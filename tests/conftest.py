@@ -106,10 +106,18 @@ def _modules_leak_nothing() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _tests_leak_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = _umask()
     yield
     # pytest keeps the values of the fixtures, which are torn down by now.
     request.node.funcargs.clear()
     _collect()
+    assert _umask() == before, "the files of all later tests would have other modes"
+
+
+def _umask() -> str:
+    """Return the umask of this process as /proc has it; umask(2) cannot ask without a change."""
+    status = Path("/proc/self/status").read_text()
+    return status.partition("\nUmask:")[2].partition("\n")[0]
 
 
 @pytest.fixture

@@ -98,6 +98,7 @@ def main() -> None:
     given = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each file of a layer is open
+    os.umask(0)  # the modes in requests are whole
     gc.disable()
     tree: Tree | Union
     handlers: Handlers

@@ -61,9 +61,11 @@ class Union(Listings[Node]):
     """All inodes that were found, and how they and their names change."""
 
     def __init__(self, layers: list[str], upper: str, work: str) -> None:
-        """Make the union of `upper` and `layers`, the topmost first; it stages in `work`."""
+        """Make the union of `upper` and `layers`, the topmost first; it stages in `work`.
+
+        The process has umask 0, as the modes in requests are whole.
+        """
         super().__init__()
-        os.umask(0)
         self.work = os.open(tempfile.mkdtemp(dir=work), _DIRECTORY)
         os.mknod(SHARED, stat.S_IFCHR, 0, dir_fd=self.work)
         self.ahead = Ahead(self.work)
