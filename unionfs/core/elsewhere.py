@@ -66,15 +66,10 @@ def still_shown(state: State, parent: Dir, path: Path, gone: Iterable[Path]) -> 
         roots = list(_shown_again(state, parent, path[-1]))
     if not roots:
         return []
-    renamed = _Renamed([], {})
-    root = state.table.directory(ROOT_NODEID)
-    with root.lock:
-        _find_renamed(state, root, (), frozenset((path, *gone)), renamed, moved=False)
+    renamed = _find_renamed(state, frozenset((path, *gone)))
     if not renamed.dirs and not renamed.copies:
         return []
-    seen = _Seen(set(), set())
-    for above, name in roots:
-        _see(state, above, name, seen)
+    seen = _see(state, roots)
     dirs = [
         (other, tuple(lower_names(d)))
         for other, d in renamed.dirs
@@ -163,19 +158,47 @@ def _shown_again(state: State, parent: Dir, name: bytes) -> Iterator[tuple[Dir, 
         state.table.forget(node.nodeid, 0)
 
 
-def _find_renamed(
-    state: State, d: Dir, path: Path, gone: Collection[Path], found: _Renamed, *, moved: bool
-) -> None:
-    """Find what the upper has in `d`, which is at `path`; the caller holds `d.lock`.
+class _Upper(NamedTuple):
+    """A directory to go through, which is held.  `moved`: its lower part is at another path."""
 
-    `moved` says that the lower part of `d` is not at that path.
-    """
+    d: Dir
+    path: Path
+    moved: bool
+
+
+def _find_renamed(state: State, gone: Collection[Path]) -> _Renamed:
+    """Go through the upper, but not what is at or beneath the paths `gone`."""
+    found = _Renamed([], {})
+    table = state.table
+    root = table.directory(ROOT_NODEID)
+    table.hold(root)
+    # Not recursive: an upper may be nested deeper than Python allows calls.
+    waiting = [_Upper(root, (), moved=False)]
+    try:
+        while waiting:
+            at = waiting.pop()
+            try:
+                with at.d.lock:
+                    _find_in(state, at, gone, found, waiting)
+            finally:
+                table.forget(at.d.nodeid, 1)
+    finally:
+        for at in waiting:
+            table.forget(at.d.nodeid, 1)
+    return found
+
+
+def _find_in(
+    state: State, at: _Upper, gone: Collection[Path], found: _Renamed, waiting: list[_Upper]
+) -> None:
+    """Find what the upper has in one directory, and add those in it to `waiting`."""
+    d = at.d
     loaded, upper = load_locked(state, d), d.upper
     if upper is None:
         return
     for name, packed in list(loaded.upper.items()):
-        at = (*path, name)
-        if at in gone:
+        path = (*at.path, name)
+        if path in gone:
             continue
         if packed & TYPE_MASK != DT_DIR and not (d.lowers or d.impure or name in d.kids):
             continue  # as in a listing: it is no copy
@@ -184,35 +207,37 @@ def _find_renamed(
             continue
         node = looked_up[0]
         copied = node.st_ino != union_ino(upper.layer, packed >> INO_SHIFT)
-        try:
-            if isinstance(node, Dir):
-                with node.lock:
-                    away = node.redirect is not None or (moved and bool(node.lowers))
-                    _find_renamed(state, node, at, gone, found, moved=away)
-                    if away or (copied and not node.lowers):
-                        found.dirs.append((at, node))
-            elif isinstance(node, File) and copied:
-                copy = Copy(upper, name, node)
-                found.copies.setdefault(node.st_ino, []).append((at, copy))
-        finally:
-            state.table.forget(node.nodeid, 0)
+        if isinstance(node, Dir):
+            state.table.hold(node)
+            away = node.redirect is not None or (at.moved and bool(node.lowers))
+            waiting.append(_Upper(node, path, away))
+            if away or (copied and not node.lowers):
+                found.dirs.append((path, node))
+            continue
+        if isinstance(node, File) and copied:
+            found.copies.setdefault(node.st_ino, []).append((path, Copy(upper, name, node)))
+        state.table.forget(node.nodeid, 0)
 
 
-def _see(state: State, parent: Dir, name: bytes, seen: _Seen) -> None:
-    """Note what the lowers have at and beneath `name`, as if there were no upper."""
-    with parent.lock:
-        loaded = load_locked(state, parent)
-    seen.inos.add(_lower_st_ino(state, parent, name))
-    if loaded.lower[name] & TYPE_MASK != DT_DIR:
-        return
-    above = [parent.lowers[position] for position in loaded.positions(name)]
-    # Not in the table: it is only read.
-    d = Dir(parent, name, None, tuple(RealDir(real.layer, real, name) for real in above))
-    with d.lock:
-        below = load_locked(state, d).lower
-    seen.dirs.update(map(_key, d.lowers))
-    for kid in below:
-        _see(state, d, kid, seen)
+def _see(state: State, roots: Iterable[tuple[Dir, bytes]]) -> _Seen:
+    """Return what the lowers have at and beneath the names `roots`, as if there were no upper."""
+    seen = _Seen(set(), set())
+    waiting = list(roots)
+    while waiting:
+        parent, name = waiting.pop()
+        with parent.lock:
+            loaded = load_locked(state, parent)
+        seen.inos.add(_lower_st_ino(state, parent, name))
+        if loaded.lower[name] & TYPE_MASK != DT_DIR:
+            continue
+        above = [parent.lowers[position] for position in loaded.positions(name)]
+        # Not in the table: it is only read.
+        d = Dir(parent, name, None, tuple(RealDir(real.layer, real, name) for real in above))
+        with d.lock:
+            below = load_locked(state, d).lower
+        seen.dirs.update(map(_key, d.lowers))
+        waiting += [(d, kid) for kid in below]
+    return seen
 
 
 def _key(real: RealDir) -> tuple[int, bytes]:

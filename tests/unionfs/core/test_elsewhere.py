@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,22 @@ def test_a_changed_link_and_one_that_was_deleted(layers: Layers, cached: bool, u
         shown = numbers(tree)
         tree.forget_all()
         assert numbers(tree) == shown
+
+
+def test_an_upper_that_is_nested_deeper_than_python_allows_calls(tmp_path: Path) -> None:
+    layers = Layers(tmp_path, {"old": "old"})
+    depth = sys.getrecursionlimit() + 100
+    fd = os.open(layers.upper, os.O_PATH)
+    for _ in range(depth):
+        os.mkdir(b"d", dir_fd=fd)
+        below = os.open(b"d", os.O_PATH, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        with layers.union() as tree:
+            tree.rename(b"old", b"moved", 0)
+            assert core(tree).restore(b"old").changed
+            assert tree.lstat(b"moved").ino != tree.lstat(b"old").ino
+    finally:
+        subprocess.run(["rm", "-r", layers.upper / "d"], check=True)  # pytest cannot
