@@ -32,7 +32,7 @@ help:
 	@echo 'make demo           a Debian becomes an image, is run, changed and committed'
 	@echo 'make lint           ruff, mypy, import contracts'
 	@echo 'make check          lint, and the tests that need neither root nor a mount'
-	@echo 'make check-pythons  those tests under every other Python found here'
+	@echo 'make check-pythons  those tests, and with root the core, under every other Python'
 	@echo 'make test           lint, and all tests, as root (PYTEST="-k lookup" for a part)'
 	@echo 'make bench          PyUnion beside its peers (ARGS="--only find --rounds 9")'
 	@echo 'make bench-quick    the same on less data, in under 3 minutes'
@@ -71,7 +71,7 @@ check: lint
 	@env $(QUICK) $(BIN)/python -m pytest $(QUICK_TESTS) $(COVER)
 
 # Each gets a virtual environment of its own, without pyfuse3, which is an extra.  The first
-# of them counts the branches.
+# of them counts the branches.  As root the union itself runs under each, too.
 .PHONY: check-pythons
 check-pythons:
 	@cover='$(COVER)'; for python in $(wildcard $(HOME)/.pyenv/versions/3.1[2-9].*/bin/python3) \
@@ -83,6 +83,8 @@ check-pythons:
 	            $(EDITABLE) -e '.[test]'; }; \
 	    env $(QUICK) $$there/bin/python -m pytest -p no:cacheprovider $(QUICK_TESTS) $$cover; \
 	    cover=; \
+	    [ $$(id -u) != 0 ] || $$there/bin/python -m pytest -p no:cacheprovider -q $(WORKERS) \
+	        tests/unionfs/core; \
 	done
 
 .PHONY: bench
