@@ -410,8 +410,9 @@ def _checked_name(name: str) -> str:
     """Return the name without docker's leading slash; raises InvalidReference."""
     found = re.fullmatch(_NAME, name)
     if found is None:
+        short = "" if len(name) > 1 else ", and at least two characters are needed"
         raise InvalidReference(
-            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed{short}"
         )
     return found[1]
 

@@ -34,6 +34,10 @@ def test_refusals(cli: Cli, base: Image) -> None:
     assert cli.fails("create", "--name", "a b", "busy:1") == (
         "Error: Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed\n"
     )
+    assert cli.fails("create", "--name", "a", "busy:1") == (
+        "Error: Invalid container name (a), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, and at "
+        "least two characters are needed\n"
+    )
     assert cli.fails("create", "--pull", "never", "nope") == "Error: No such image: nope:latest\n"
     assert "requires at least 1 argument" in cli.fails("create")
     assert cli.fails("create", "--nope", "busy:1", status=125).startswith("unknown flag: --nope\n")
