@@ -411,6 +411,26 @@ def test_a_file_is_restored_beneath_a_directory_that_its_owner_may_not_list_or_c
     as_nobody(work, own_layers)
 
 
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_a_renamed_file_that_its_owner_may_not_write_is_restored(
+    own_layers: Path, mode: int
+) -> None:
+    """Its mark goes, so that it does not show the st_ino of the restored one."""
+
+    def work(fd: int) -> None:
+        tree = _opened(fd)
+        tree.chmod(b"d/file", mode)
+        tree.rename(b"d/file", b"moved", 0)
+        tree.fs.restore(b"/d/file")
+        for _ in range(2):
+            assert tree.lstat(b"moved").ino != tree.lstat(b"d/file").ino
+            assert stat.S_IMODE(tree.lstat(b"moved").mode) == mode
+            tree.forget_all()
+        tree.fs.close()
+
+    as_nobody(work, own_layers)
+
+
 def test_the_atime_of_a_directory_that_its_owner_may_not_list(own_layers: Path) -> None:
     """Another user may list it."""
 
