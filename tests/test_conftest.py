@@ -50,12 +50,15 @@ def test_a_leak_fails_the_test_that_leaks(tmp_path: Path) -> None:
     assert failed == ["test_2", "test_4", "test_7"] * 2, done.stdout
 
 
-def test_temporary_files_are_on_a_disk() -> None:
+def test_temporary_files_are_on_a_disk(tmp_path: Path) -> None:
     require_root()
-    asked = "from tests.conftest import keep_on_disk as keep; import tempfile; keep()"
-    python = f"{sys.executable} -c '{asked}; print(tempfile.gettempdir())'"
-    script = f"unset TMPDIR; mount -t tmpfs tmp /tmp; {python}"
-    script += f"; TMPDIR=/tmp {python}; umount /tmp"
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    asked = "import tempfile; from tests.conftest import keep_on_disk as keep; "
+    asked += f'tempfile.tempdir = "{memory}"; keep(); print(tempfile.gettempdir())'
+    python = f"{sys.executable} -c '{asked}'"
+    script = f"unset TMPDIR; mount -t tmpfs tmp {memory}; {python}"
+    script += f"; TMPDIR={memory} {python}; umount {memory}"
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-ec", script],
         cwd=REPOSITORY,
@@ -63,4 +66,4 @@ def test_temporary_files_are_on_a_disk() -> None:
         text=True,
         timeout=DEADLINE,
     )
-    assert done.stdout.split() == ["/var/tmp", "/tmp"], done.stderr
+    assert done.stdout.split() == ["/var/tmp", f"{memory}"], done.stderr
