@@ -124,7 +124,10 @@ def familiar_name(repository: str) -> str:
     if domain != DEFAULT_DOMAIN:
         return repository
     short = path.removeprefix(_OFFICIAL)
-    return path if "/" in short else short
+    if "/" not in short:
+        return short
+    # Docker's own short form of docker.io/docker.io/name is another repository.
+    return path if _split_domain(path) == (domain, path) else repository
 
 
 def familiar(reference: Reference) -> str:
