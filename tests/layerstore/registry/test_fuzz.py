@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from layerstore.errors import InvalidReference, StoreError
@@ -100,6 +100,7 @@ NAMES = st.text(alphabet="aZ0./:@_-[] \n\0ä", max_size=30) | st.lists(
 
 @settings(max_examples=examples(200), deadline=None)
 @given(NAMES | st.text(max_size=20))
+@example("docker.io/docker.io/docker.io")
 def test_names(text: str) -> None:
     try:
         found = parse_reference(text)
