@@ -61,7 +61,6 @@ class Layer:
     """One directory of the stack.
 
     `number` counts from 0 for the topmost lower; the upper has -1 and `is_upper`.
-    `dev` and `ino` are its st_dev and st_ino, and
     `fsid` is the number of its filesystem in the union.  `bottom` says that no layer is
     beneath.  `reflinks` becomes False when the filesystem refuses one.  `ordered` says of
     an upper that its filesystem writes data before the metadata that refers to it, and
@@ -82,7 +81,6 @@ class Layer:
         "fsid",
         "has_handles",
         "idmapped",
-        "ino",
         "is_upper",
         "journalled",
         "number",
@@ -116,7 +114,6 @@ class Layer:
         self.journalled = False
         self.settled = number >= 0
         self.fds = fds
-        self.ino = 0
         self.root = RealDir(self, None, b"")
         self.root.pin(fd)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from unionfs.core.ahead import Start
 from unionfs.core.config import OverrideStat, UnionConfig
 from unionfs.core.files_ahead import FilesAhead
-from unionfs.core.setup import live_upper_warning, open_state
+from unionfs.core.setup import open_state
 from unionfs.core.stage_ahead import work_ahead
 from unionfs.core.union import UnionFs
 
@@ -16,9 +16,6 @@ def open_union(config: UnionConfig, background: Start | None = None) -> UnionFs:
     Raises `ConfigError` if that is not possible; nothing on disk is changed then.
     """
     state = open_state(config)
-    if config.timeout is None:
-        warn = live_upper_warning(state)
-        warn() if background is None else background(warn)
     remote = any(layer.remote for layer in (*state.stack(), *state.data))
     if remote:
         state.gate.patient = False

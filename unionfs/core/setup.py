@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import resource
-from collections.abc import Callable
 
 from unionfs.core.config import MAX_LOWERS, OverrideStat, UnionConfig, WhiteoutForm
 from unionfs.core.inode import Dir, union_ino
@@ -92,25 +91,18 @@ def open_state(config: UnionConfig) -> State:
     return _assemble(config, layers, fds, work, mounts)
 
 
-def live_upper_warning(state: State) -> Callable[[], None]:
-    """Return what says so if a lower of `state` is the upper of another mount, which locks it.
+def _warn_of_live_uppers(lowers: dict[tuple[int, int], bytes]) -> None:
+    """Say so if one of `lowers`, paths by st_dev and st_ino, is the upper of another mount.
 
-    To read the table of locks may take 10 ms: the kernel waits for all CPUs.
-    As fs/overlayfs/super.c:ovl_report_in_use().
+    That has it locked.  As fs/overlayfs/super.c:ovl_report_in_use().
     """
-    lowers = {(layer.dev, layer.ino): layer.path for layer in state.lowers}
-
-    def warn() -> None:
-        for file in exclusive_flocks():
-            if file in lowers:
-                log.warning(
-                    "lowerdir %s is in use as upperdir of another mount: what changes there may "
-                    "show here or not, or give errors; unmount that first, or mount with "
-                    "timeout=SECONDS",
-                    _show(lowers[file]),
-                )
-
-    return warn
+    for file in exclusive_flocks():
+        if file in lowers:
+            log.warning(
+                "lowerdir %s is in use as upperdir of another mount: what changes there may show "
+                "here or not, or give errors; unmount that first, or mount with timeout=SECONDS",
+                _show(lowers[file]),
+            )
 
 
 def _idmapped_mounts(config: UnionConfig) -> frozenset[int]:
@@ -373,16 +365,18 @@ def _number_layers(
         )
     fds = FdCache(min(config.open_dirs or MOST_DIRS, spare // 2))
     filesystems: dict[int, _Filesystem] = {}
+    files: dict[tuple[int, int], bytes] = {}
     network = _network_mount_points()
 
     def make(number: int, path: bytes, real: bytes, fd: Fd) -> Layer:
         st = os.fstat(fd)
         dev = st.st_dev
+        if number >= 0:
+            files[dev, st.st_ino] = path
         of = filesystems.get(dev)
         if of is None:
             of = filesystems[dev] = _Filesystem(len(filesystems), filesystem_uuid(fd))
         layer = Layer(path, fd, number, dev, of.number, of.uuid, fds)
-        layer.ino = st.st_ino
         # Those of FUSE hold the nodeid, which another mount gives to another file.
         layer.fs_type = filesystem_type(fd)
         layer.has_handles = layer.fs_type != FUSE
@@ -397,6 +391,8 @@ def _number_layers(
     lowers.reverse()
     lowers[-1].bottom = not data
     datas = tuple(make(len(lowers) + i, *entry) for i, entry in enumerate(data))
+    if config.timeout is None:
+        _warn_of_live_uppers(files)
     return _Layers(tuple(lowers), datas, top), fds
 
 
