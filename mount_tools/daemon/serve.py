@@ -155,8 +155,13 @@ def _mount_and_serve(
         fs.close()
         raise
     log.info("mounted on %s", mount.point)
+
+    def now_live() -> None:
+        live()
+        fs.warn_of_live_uppers()
+
     try:
-        healthy = _serve_mounted(fs, mount, transport, live, listener, options.sched)
+        healthy = _serve_mounted(fs, mount, transport, now_live, listener, options.sched)
     except MountError:
         fs.close()
         raise

@@ -91,11 +91,14 @@ def open_state(config: UnionConfig) -> State:
     return _assemble(config, layers, fds, work, mounts)
 
 
-def _warn_of_live_uppers(lowers: dict[tuple[int, int], bytes]) -> None:
-    """Say so if one of `lowers`, paths by st_dev and st_ino, is the upper of another mount.
+def warn_of_live_uppers(state: State) -> None:
+    """Say so if a lower is the upper of another mount, which has that locked.
 
-    That has it locked.  As fs/overlayfs/super.c:ovl_report_in_use().
+    As fs/overlayfs/super.c:ovl_report_in_use().
     """
+    if state.config.timeout is not None:
+        return  # layers may change
+    lowers = {(layer.dev, os.fstat(layer.root.fd()).st_ino): layer.path for layer in state.lowers}
     for file in exclusive_flocks():
         if file in lowers:
             log.warning(
@@ -365,14 +368,10 @@ def _number_layers(
         )
     fds = FdCache(min(config.open_dirs or MOST_DIRS, spare // 2))
     filesystems: dict[int, _Filesystem] = {}
-    files: dict[tuple[int, int], bytes] = {}
     network = _network_mount_points()
 
     def make(number: int, path: bytes, real: bytes, fd: Fd) -> Layer:
-        st = os.fstat(fd)
-        dev = st.st_dev
-        if number >= 0:
-            files[dev, st.st_ino] = path
+        dev = os.fstat(fd).st_dev
         of = filesystems.get(dev)
         if of is None:
             of = filesystems[dev] = _Filesystem(len(filesystems), filesystem_uuid(fd))
@@ -391,8 +390,6 @@ def _number_layers(
     lowers.reverse()
     lowers[-1].bottom = not data
     datas = tuple(make(len(lowers) + i, *entry) for i, entry in enumerate(data))
-    if config.timeout is None:
-        _warn_of_live_uppers(files)
     return _Layers(tuple(lowers), datas, top), fds
 
 

@@ -50,7 +50,7 @@ from unionfs.core.real_file import (
 from unionfs.core.rename import rename
 from unionfs.core.restore import restore
 from unionfs.core.setattr import as_meant, setattr_node, slow_setattr
-from unionfs.core.setup import close_state
+from unionfs.core.setup import close_state, warn_of_live_uppers
 from unionfs.core.shelter import leave_shelter
 from unionfs.core.state import State
 from unionfs.credentials import Credentials
@@ -472,6 +472,13 @@ class UnionFs:
 
     def count_also(self, others: Callable[[], dict[str, int]]) -> None:
         self._state.transport_counters = others
+
+    def warn_of_live_uppers(self) -> None:
+        """Log a warning if a lower is the upper of another mount, and may not change here.
+
+        It takes 10 ms, in which the kernel waits for all CPUs: not for one who waits for a mount.
+        """
+        warn_of_live_uppers(self._state)
 
     def counters(self) -> dict[str, int]:
         self._state.counts["handles"] = len(self._files.by_fh) + len(self._dirs)

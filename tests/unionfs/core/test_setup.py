@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.core_driver import CoreDriver
 from tests.helpers.counting import count_calls
 from tests.helpers.faults import without_exchange
 from tests.helpers.layers import Layers
@@ -23,6 +24,7 @@ from unionfs import MAX_LOWERS
 from unionfs.core import setup
 from unionfs.core.config import WhiteoutForm
 from unionfs.core.opening import open_union
+from unionfs.core.union import UnionFs
 from unionfs.errors import ConfigError
 from unionfs.syscalls.statfs import FUSE
 
@@ -342,6 +344,11 @@ def test_an_upper_without_trusted_attributes_may_have_those_of_users(
         assert tree.read(b"a") == b"data"
 
 
+def _union(tree: CoreDriver) -> UnionFs:
+    assert isinstance(tree.fs, UnionFs)
+    return tree.fs
+
+
 def test_a_lower_that_is_the_upper_of_another_mount_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -349,13 +356,13 @@ def test_a_lower_that_is_the_upper_of_another_mount_is_warned_of(
     above = Layers(tmp_path / "above", {})
     above.lowers = [layers.upper, layers.lowers[0]]
     with layers.union():
-        with above.union(timeout=0):
-            pass
+        with above.union(timeout=0) as tree:
+            _union(tree).warn_of_live_uppers()
         assert not caplog.text, "with a timeout, layers may change"
-        with above.union():
-            pass
+        with above.union() as tree:
+            _union(tree).warn_of_live_uppers()
         assert f"lowerdir {layers.upper} is in use as upperdir of another mount" in caplog.text
     caplog.clear()
-    with above.union():
-        pass
+    with above.union() as tree:
+        _union(tree).warn_of_live_uppers()
     assert caplog.text == ""
