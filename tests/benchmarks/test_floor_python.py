@@ -1,11 +1,10 @@
-"""The floor in Python: what it keeps packed is what was asked for, and rings serve two clients."""
+"""The floor in Python: what it keeps packed is what was asked for."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,6 @@ import pytest
 from benchmarks.floor_python.answers import Handler, Place, handlers
 from benchmarks.floor_python.listings import AT_FIRST, LEAST_LISTED, ROOT
 from benchmarks.floor_python.tree import Tree
-from benchmarks.results import from_json
-from tests.benchmarks.test_main import command
-from tests.helpers.io_uring import io_uring_enabled
-from tests.helpers.mounts import REPOSITORY
 from unionfs.wire import abi
 from unionfs.wire.abi import Opcode
 from unionfs.wire.request import room_of
@@ -116,16 +111,3 @@ def test_a_directory_with_names_is_not_removed(kernel: Kernel) -> None:
     with pytest.raises(OSError) as caught:
         kernel.ask(Opcode.RMDIR, ROOT, rest=b"directory\0")
     assert caught.value.errno == errno.ENOTEMPTY
-
-
-def test_rings_serve_two_clients(tmp_path: Path) -> None:
-    words = ["--only", "names", "--subjects", "floor-python-uring"]
-    with io_uring_enabled():
-        argv = command(tmp_path, *words)
-        done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    results = from_json((tmp_path / "out.json").read_text())
-    assert results.rows
-    for row in results.rows:
-        series = results.of(row, "floor-python-uring")
-        assert series.median is not None, f"{row}: {series.failed}"

@@ -18,11 +18,8 @@ from benchmarks.floor_python.inode import Node
 from benchmarks.floor_python.listings import ROOT
 from benchmarks.floor_python.union import KEPT, SHARED, Union
 from benchmarks.layers import Stack
-from benchmarks.results import from_json
 from benchmarks.subjects import BY_NAME, Place, mounted
-from tests.benchmarks.test_main import command
-from tests.helpers.io_uring import io_uring_enabled
-from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, wait_until
+from tests.helpers.mounts import require_fuse, require_root, wait_until
 
 PATIENCE = 60
 SUBJECT = BY_NAME["least-union-dev"]
@@ -247,16 +244,3 @@ def test_error_of_the_disk_is_that_of_the_copy(
     with pytest.raises(OSError, match="Input/output error"):
         union.copy_up(node)
     assert os.listdir(tmp_path / "upper") == []
-
-
-def test_rings_serve_two_clients(tmp_path: Path) -> None:
-    words = ["--only", "names,copy-up,grep", "--subjects", "least-union-uring"]
-    with io_uring_enabled():
-        argv = command(tmp_path, *words)
-        done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    results = from_json((tmp_path / "out.json").read_text())
-    assert results.rows
-    for row in results.rows:
-        series = results.of(row, "least-union-uring")
-        assert series.median is not None, f"{row}: {series.failed}"

@@ -16,6 +16,7 @@ import pytest
 from benchmarks import __main__ as benchmarks_main
 from benchmarks.results import from_json
 from benchmarks.workloads import WORKLOADS
+from tests.helpers.io_uring import io_uring_enabled
 from tests.helpers.mounts import REPOSITORY, require_fuse, require_root, wait_until
 from tests.helpers.processes import end
 
@@ -51,6 +52,22 @@ def processes_that_name(path: Path) -> list[bytes]:
                 continue  # it has just ended
 
     return [line for line in command_lines() if bytes(path) in line]
+
+
+@pytest.mark.parametrize(
+    ("subject", "only"),
+    [("floor-python-uring", "names"), ("least-union-uring", "names,copy-up,grep")],
+)
+def test_rings_of_a_floor_serve_two_clients(tmp_path: Path, subject: str, only: str) -> None:
+    argv = command(tmp_path, "--only", only, "--subjects", subject)
+    with io_uring_enabled():
+        done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = from_json((tmp_path / "out.json").read_text())
+    assert results.rows
+    for row in results.rows:
+        series = results.of(row, subject)
+        assert series.median is not None, f"{row}: {series.failed}"
 
 
 def test_every_workload_gives_a_figure(tmp_path: Path) -> None:
