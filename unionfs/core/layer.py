@@ -61,6 +61,7 @@ class Layer:
     """One directory of the stack.
 
     `number` counts from 0 for the topmost lower; the upper has -1 and `is_upper`.
+    `dev` and `ino` are its st_dev and st_ino.
     `fsid` is the number of its filesystem in the union.  `bottom` says that no layer is
     beneath.  `reflinks` becomes False when the filesystem refuses one.  `ordered` says of
     an upper that its filesystem writes data before the metadata that refers to it, and
@@ -81,6 +82,7 @@ class Layer:
         "fsid",
         "has_handles",
         "idmapped",
+        "ino",
         "is_upper",
         "journalled",
         "number",
@@ -114,6 +116,7 @@ class Layer:
         self.journalled = False
         self.settled = number >= 0
         self.fds = fds
+        self.ino = 0
         self.root = RealDir(self, None, b"")
         self.root.pin(fd)
 

@@ -94,11 +94,12 @@ def open_state(config: UnionConfig) -> State:
 def warn_of_live_uppers(state: State) -> None:
     """Say so if a lower is the upper of another mount, which has that locked.
 
+    It asks nothing of a layer: one on another machine may never answer.
     As fs/overlayfs/super.c:ovl_report_in_use().
     """
     if state.config.timeout is not None:
         return  # layers may change
-    lowers = {(layer.dev, os.fstat(layer.root.fd()).st_ino): layer.path for layer in state.lowers}
+    lowers = {(layer.dev, layer.ino): layer.path for layer in state.lowers}
     for file in exclusive_flocks():
         if file in lowers:
             log.warning(
@@ -371,11 +372,13 @@ def _number_layers(
     network = _network_mount_points()
 
     def make(number: int, path: bytes, real: bytes, fd: Fd) -> Layer:
-        dev = os.fstat(fd).st_dev
+        st = os.fstat(fd)
+        dev = st.st_dev
         of = filesystems.get(dev)
         if of is None:
             of = filesystems[dev] = _Filesystem(len(filesystems), filesystem_uuid(fd))
         layer = Layer(path, fd, number, dev, of.number, of.uuid, fds)
+        layer.ino = st.st_ino
         # Those of FUSE hold the nodeid, which another mount gives to another file.
         layer.fs_type = filesystem_type(fd)
         layer.has_handles = layer.fs_type != FUSE
